@@ -1,0 +1,3 @@
+"""`tide`: the command."""
+
+def main() -> None: ...
