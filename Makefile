@@ -69,7 +69,7 @@ bench: $(READY) $(PEERS)/installed ## Every benchmark against its peers, in tabl
 # torchft has an environment of its own: what it asks for need not suit us.
 $(PEERS)/installed: requirements.lock | $(READY)
 	@test -x $(PEERS)/bin/python || $(PYTHON) -m venv $(PEERS)
-	$(UV) install --quiet --python $(PEERS)/bin/python $(addprefix --torch-backend ,$(TORCH_BACKEND)) --constraints requirements.lock torch numpy 'torchft-nightly'
+	$(UV) install --quiet --python $(PEERS)/bin/python $(addprefix --torch-backend ,$(TORCH_BACKEND)) --constraints requirements.lock torch numpy 'torchft==0.2.0'
 	@touch $@
 
 lock: $(READY) ## Pin the newest versions that suit pyproject.toml (no address of a registry in the file)
