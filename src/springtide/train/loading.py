@@ -6,30 +6,46 @@ be a nursery that forks.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+import contextlib
+import ctypes
+import os
+import random
+import signal
+import threading
+import time
+import traceback
+from collections import deque
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, Protocol
 
 import numpy as np
-from numpy.typing import NDArray
-from torch.utils.data import default_collate
+import torch
+from torch.utils.data import DataLoader
 
 from springtide.data.order import OrderLike
+from springtide.spec import UserError
+from springtide.train.fetching import Fetch, Fetched, Group, Item, Seed, label
 
-Item = tuple[int, int]  # (step, microbatch)
-Seed = Callable[[int, int], None]
+__all__ = ["Fetched", "Loader"]
 
-
-@dataclass(frozen=True)
-class Fetched:
-    """The batch of one microbatch (or several fused), its samples, and how many bad ones were replaced."""
-
-    batch: Any
-    indices: NDArray[np.int64]
-    skipped: int = 0
+THREAD_PAYS_SECONDS = 300e-6  # several times what handing a batch from one thread to another costs
+MEASURED = 4  # fetches before `auto` decides
+RESTARTS = 3
+_PR_SET_PDEATHSIG = 1
 
 
 class Loader:
+    """Gives the batch of any microbatch, fetched a little ahead of its time.
+
+    `mode` is "main" (the calling thread), "thread", "process:N", or "auto": a thread where the dataset is known to draw
+    no random numbers and a fetch costs more than a hand-over, else main. `seed(step, microbatch)` is called before the
+    samples of a microbatch are fetched, in the process that fetches them, unless they are known to draw none
+    (Randomness law); in "main" mode and without processes that changes the caller's generators, so the caller seeds
+    again before it computes. An exception of a fetch carries `samples` (the microbatch's indices), `item` (step,
+    microbatch) and, where it is known, `sample`.
+    """
+
     def __init__(
         self,
         dataset: Any,
@@ -40,26 +56,332 @@ class Loader:
         ahead: int = 4,
         seed: Seed,
     ) -> None:
-        self._dataset = dataset
-        self._order = order
-        self._collate = collate or getattr(dataset, "collate", None) or default_collate
-        self._seed = seed
+        self._mode, self._processes = _parse(mode)
+        # In a thread seeding would reach into the model's generators, so what draws is not fetched there at all.
+        self._fetch = Fetch(dataset, order, collate, None if self._mode == "thread" else seed)
+        self._ahead = max(1, ahead)
+        self._source: _Source | None = None
+        self._measured: list[float] = []
 
     def expect(self, items: Sequence[Item], *, fused: bool = False) -> None:
-        pass
+        """Says what will be asked next, in order; `fused`: all items of a step together. It may change at any moment.
+
+        What follows the last item is guessed to be the same microbatches of the next steps.
+        """
+        groups: list[Group] = [(item,) for item in items]
+        if fused:
+            steps = dict.fromkeys(step for step, _ in items)
+            groups = [tuple(item for item in items if item[0] == step) for step in steps]
+        self._started().expect(groups)
 
     def get(self, step: int, microbatch: int) -> Fetched:
-        return self.get_many([(step, microbatch)])
+        """The batch of one microbatch."""
+        return self.get_many(((step, microbatch),))
 
     def get_many(self, items: Sequence[Item]) -> Fetched:
-        samples: list[Any] = []
-        parts = []
-        for step, microbatch in items:
-            indices = self._order.indices(step, microbatch)
-            self._seed(step, microbatch)
-            samples += [self._dataset[i] for i in indices.tolist()]
-            parts.append(indices)
-        return Fetched(self._collate(samples), np.concatenate(parts))
+        """One batch of the samples of several microbatches, in the given order."""
+        source = self._started()
+        if self._mode != "auto" or len(self._measured) == MEASURED:
+            return source.get(tuple(items))
+        begun = time.perf_counter()
+        fetched = source.get(tuple(items))
+        self._measured.append(time.perf_counter() - begun)
+        if len(self._measured) == MEASURED and self._fetch.pure and min(self._measured) > THREAD_PAYS_SECONDS:
+            self._source = _Thread(self._fetch, self._ahead)
+        return fetched
+
+    def close(self) -> None:
+        """Ends the thread or the processes."""
+        if self._source is not None:
+            self._source.close()
+        self._source = None
+
+    def _started(self) -> _Source:
+        if self._source is None:
+            if self._mode == "thread":
+                self._source = _Thread(self._fetch, self._ahead)
+            elif self._mode == "process":
+                self._source = _Processes(self._fetch, self._ahead, self._processes)
+            else:
+                self._source = _Main(self._fetch)
+        return self._source
+
+
+def _parse(mode: str) -> tuple[str, int]:
+    if mode in ("auto", "main", "thread"):
+        return mode, 0
+    kind, _, number = mode.partition(":")
+    if kind == "process" and number.isdecimal() and int(number) > 0:
+        return kind, int(number)
+    raise UserError(f'loading="{mode}" is not a way to load; write "auto", "main", "thread" or "process:2"')
+
+
+class _Ahead:
+    """What will be asked next: what was said, then the same microbatches of the steps that follow."""
+
+    def __init__(self, size: int) -> None:
+        self.size = size
+        self._listed: deque[Group] = deque()
+        self._pattern: list[Group] = []
+
+    def expect(self, groups: Sequence[Group]) -> None:
+        self._listed = deque(groups)
+        self._pattern = [group for group in groups if group[0][0] == groups[-1][0][0]]
+
+    def asked(self, group: Group) -> None:
+        if group in self._listed:
+            while self._listed.popleft() != group:
+                pass
+
+    def upcoming(self) -> list[Group]:
+        while self._pattern and len(self._listed) < self.size:
+            self._pattern = [tuple((step + 1, m) for step, m in group) for group in self._pattern]
+            self._listed.extend(self._pattern)
+        return [self._listed[i] for i in range(min(self.size, len(self._listed)))]
+
+    def trim(self, ready: dict[Group, Any]) -> None:
+        """Keeps what is ready within twice the size: the oldest that nobody expects goes first."""
+        if len(ready) > 2 * self.size:
+            wanted = self.upcoming()
+            for group in [group for group in ready if group not in wanted][: len(ready) - 2 * self.size]:
+                del ready[group]
+
+
+class _Source(Protocol):
+    def expect(self, groups: Sequence[Group]) -> None: ...
+    def get(self, group: Group) -> Fetched: ...
+    def close(self) -> None: ...
+
+
+class _Main:
+    def __init__(self, fetch: Fetch) -> None:
+        self.get = fetch
+
+    def expect(self, groups: Sequence[Group]) -> None:
+        pass
 
     def close(self) -> None:
         pass
+
+
+class _Thread:
+    """One thread that fetches what is expected; what is not ready when it is asked is fetched by whoever asks."""
+
+    def __init__(self, fetch: Fetch, ahead: int) -> None:
+        self._fetch = fetch
+        self._ahead = _Ahead(ahead)
+        self._ready: dict[Group, Fetched | Exception] = {}
+        self._busy: Group | None = None
+        self._closed = False
+        self._changed = threading.Condition()
+        self._thread: threading.Thread | None = None
+
+    def expect(self, groups: Sequence[Group]) -> None:
+        with self._changed:
+            self._ahead.expect(groups)
+            self._changed.notify_all()
+
+    def get(self, group: Group) -> Fetched:
+        if self._thread is None:
+            return self._first(group)
+        with self._changed:
+            self._ahead.asked(group)
+            while self._busy == group:
+                self._changed.wait()
+            found = self._ready.pop(group, None)
+            self._changed.notify_all()
+        if isinstance(found, Exception):
+            raise found
+        return found if found is not None else self._fetch(group)
+
+    def close(self) -> None:
+        with self._changed:
+            self._closed = True
+            self._changed.notify_all()
+        if self._thread is not None:
+            self._thread.join()
+
+    def _first(self, group: Group) -> Fetched:
+        # Randomness law: generators belong to the process, so a sample that draws must not be fetched beside the model.
+        before = None if self._fetch.pure else _generators()
+        fetched = self._fetch(group)
+        if before is not None and not _same(before, _generators()):
+            raise UserError(
+                'samples of this dataset draw random numbers, which loading="thread" would mix with the model\'s; '
+                'use loading="main" or loading="process:2"'
+            )
+        self._ahead.asked(group)
+        self._thread = threading.Thread(target=self._work, name="springtide-loading", daemon=True)
+        self._thread.start()
+        return fetched
+
+    def _work(self) -> None:
+        while True:
+            with self._changed:
+                while not self._closed and (group := self._next()) is None:
+                    self._changed.wait()
+                if self._closed:
+                    return
+                assert group is not None
+                self._busy = group
+            try:
+                found: Fetched | Exception = self._fetch(group)
+            except Exception as error:
+                found = error
+            with self._changed:
+                self._busy = None
+                self._ready[group] = found
+                self._ahead.trim(self._ready)
+                self._changed.notify_all()
+
+    def _next(self) -> Group | None:
+        return next((group for group in self._ahead.upcoming() if group not in self._ready), None)
+
+
+def _generators() -> list[Any]:
+    return [torch.random.get_rng_state().numpy().tobytes(), random.getstate(), np.random.get_state(legacy=True)]
+
+
+def _same(before: list[Any], after: list[Any]) -> bool:
+    return before[:2] == after[:2] and all(np.array_equal(a, b) for a, b in zip(before[2], after[2], strict=True))
+
+
+@dataclass(frozen=True)
+class _Failure:
+    """An exception on its way from a loader process, in parts that torch's queue can carry."""
+
+    kind: type[Exception]
+    words: tuple[Any, ...]
+    trace: str
+    item: Item
+    samples: list[int]
+    sample: int | None
+
+    @classmethod
+    def of(cls, error: Exception, group: Group) -> _Failure:
+        kind, words = type(error), error.args
+        try:
+            kind(*words)
+            plain = "<locals>" not in kind.__qualname__ and all(isinstance(word, str | int | float) for word in words)
+        except Exception:
+            plain = False
+        if not plain:
+            kind, words = RuntimeError, (f"{kind.__name__}: {error}",)
+        trace = "".join(traceback.format_exception(error))
+        item, samples = getattr(error, "item", group[0]), getattr(error, "samples", [])
+        return cls(kind, words, trace, item, samples, getattr(error, "sample", None))
+
+    def error(self) -> Exception:
+        error = self.kind(*self.words)
+        label(error, self.item, self.samples, self.sample)
+        error.add_note(f"in a loader process:\n{self.trace}")
+        return error
+
+
+class _Served:
+    """What a loader process sees as its dataset: a group goes in, its batch comes out."""
+
+    def __init__(self, fetch: Fetch) -> None:
+        self._fetch = fetch
+
+    def __getitem__(self, group: Group) -> tuple[Group, Fetched | _Failure | None]:
+        if not group:
+            return group, None
+        try:
+            return group, self._fetch(group)
+        except Exception as error:
+            return group, _Failure.of(error, group)
+
+
+class _Processes:
+    """Processes of torch's DataLoader, fed one group at a time with what is expected."""
+
+    def __init__(self, fetch: Fetch, ahead: int, processes: int) -> None:
+        self._fetch, self._processes = fetch, processes
+        self._ahead = _Ahead(max(ahead, processes))
+        self._ready: dict[Group, Fetched | _Failure] = {}
+        self._sent: deque[Group] = deque()
+        self._urgent: Group | None = None
+        self._iterator: Iterator[tuple[Group, Fetched | _Failure | None]] | None = None
+
+    def expect(self, groups: Sequence[Group]) -> None:
+        self._ahead.expect(groups)
+
+    def get(self, group: Group) -> Fetched:
+        if group not in self._ready and group not in self._sent:
+            self._urgent = group
+        restarts = 0
+        while group not in self._ready:
+            try:
+                self._receive()
+            except RuntimeError:
+                # A loader process died (killed, out of memory): the samples are still there to be fetched.
+                restarts += 1
+                if restarts > RESTARTS:
+                    raise
+                self.close()
+                self._urgent = group
+        self._ahead.asked(group)
+        found = self._ready.pop(group)
+        self._ahead.trim(self._ready)
+        if isinstance(found, _Failure):
+            raise found.error()
+        return found
+
+    def _receive(self) -> None:
+        if self._iterator is None:
+            self._iterator = self._start()
+        group, found = next(self._iterator)
+        self._sent.popleft()
+        if found is not None:
+            self._ready[group] = found
+
+    def __iter__(self) -> Iterator[Group]:
+        """The sampler: never at an end, and an empty group where nothing is expected."""
+        while True:
+            group, self._urgent = self._urgent, None
+            if group is None:
+                taken = {*self._sent, *self._ready}
+                group = next((each for each in self._ahead.upcoming() if each not in taken), ())
+            self._sent.append(group)
+            yield group
+
+    def _start(self) -> Iterator[tuple[Group, Fetched | _Failure | None]]:
+        handler = signal.getsignal(signal.SIGCHLD)
+        loader: DataLoader[Any] = DataLoader(
+            _Served(self._fetch),  # type: ignore[arg-type]
+            batch_size=None,
+            sampler=self,
+            collate_fn=_unchanged,
+            num_workers=self._processes,
+            prefetch_factor=-(-self._ahead.size // self._processes),
+            multiprocessing_context="fork",
+            worker_init_fn=_Bound(os.getpid()),
+            generator=torch.Generator(),  # or it would draw from the model's
+        )
+        iterator = iter(loader)
+        # torch raises from its signal handler in the midst of the user's code when a loader process dies; here `next`
+        # finds out and new ones are started.
+        with contextlib.suppress(ValueError, TypeError):
+            signal.signal(signal.SIGCHLD, handler)
+        return iterator
+
+    def close(self) -> None:
+        self._iterator = None  # torch ends its processes when nobody holds the iterator
+        self._sent.clear()
+
+
+def _unchanged(found: Any) -> Any:
+    return found
+
+
+class _Bound:
+    """Ties the life of a loader process to the worker that started it."""
+
+    def __init__(self, parent: int) -> None:
+        self._parent = parent
+
+    def __call__(self, number: int) -> None:
+        ctypes.CDLL(None, use_errno=True).prctl(_PR_SET_PDEATHSIG, signal.SIGKILL, 0, 0, 0)
+        if os.getppid() != self._parent:  # it died before the kernel was told
+            os._exit(1)
