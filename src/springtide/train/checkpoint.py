@@ -17,7 +17,17 @@ from pathlib import Path
 
 from springtide.spec import SpringtideError
 from springtide.train import durable
-from springtide.train.manifest import MANIFEST, STATE, FileCheck, Manifest, ManifestFields, Order, Versions, decode, encode
+from springtide.train.manifest import (
+    MANIFEST,
+    STATE,
+    FileCheck,
+    Manifest,
+    ManifestFields,
+    Order,
+    Versions,
+    decode,
+    encode,
+)
 from springtide.train.places import Local, Place, Remote, place
 from springtide.train.retention import Held, expired
 from springtide.train.tensors import Layout, Stored, Tensor, digest, hasher, lay_out, parse
@@ -163,7 +173,7 @@ def read(path: str | os.PathLike[str]) -> dict[str, Stored]:
 
 
 def read_verified(found: Found) -> dict[str, Stored]:
-    """The tensors of a found checkpoint, after comparing every byte with its manifest; SpringtideError if it differs."""
+    """The tensors of a found checkpoint, each byte compared with its manifest; SpringtideError if one differs."""
     if found.problem is not None or found.manifest is None:
         raise SpringtideError(found.problem or f"{found.path} has no {MANIFEST}")
     where, folder = place(found.path)
@@ -195,7 +205,9 @@ def _write_local(root: Path, layout: Layout, about: ManifestFields, pace: Pace |
     return str(target), named
 
 
-def _write_remote(where: Remote, root: str, layout: Layout, about: ManifestFields, pace: Pace | None) -> tuple[str, str]:
+def _write_remote(
+    where: Remote, root: str, layout: Layout, about: ManifestFields, pace: Pace | None
+) -> tuple[str, str]:
     """Without a rename to count on: the state goes to its place, and is a checkpoint once the manifest is there."""
     total = hasher()
     for block in layout.blocks():
@@ -203,18 +215,26 @@ def _write_remote(where: Remote, root: str, layout: Layout, about: ManifestField
     named = str(total.hexdigest())
     try:
         target = _target(where, root, about, named)
-        before = _look(where, target)
-        if before.manifest is None or before.problem is not None:
-            where.remove(target, whole_folder=True)
-            where.put(f"{target}/{_CLAIM}", iter([about.run_id.encode()]))
-            where.put(f"{target}/{STATE}", _paced(layout, pace))
-        where.put(f"{target}/{MANIFEST}", iter([encode(Manifest.of(about, named, layout.size_bytes, time.time()))]))
+        if _look(where, target).problem is not None:
+            _upload(where, target, layout, about.run_id, pace)
+        where.put(f"{target}/{MANIFEST}", [encode(Manifest.of(about, named, layout.size_bytes, time.time()))])
         where.remove(f"{target}/{_CLAIM}")
     except (OSError, SpringtideError):
         raise
     except Exception as error:  # each protocol's package has errors of its own
         raise OSError(errno.EIO, str(error)) from error
     return target, named
+
+
+def _upload(where: Remote, target: str, layout: Layout, run_id: str, pace: Pace | None) -> None:
+    where.remove(target, whole_folder=True)
+    try:
+        where.put(f"{target}/{_CLAIM}", [run_id.encode()])
+        where.put(f"{target}/{STATE}", _paced(layout, pace))
+    except BaseException:
+        with suppress(Exception):
+            where.remove(target, whole_folder=True)
+        raise
 
 
 def _paced(layout: Layout, pace: Pace | None) -> Iterator[memoryview]:

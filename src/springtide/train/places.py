@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import mmap
 import os
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Protocol
@@ -44,7 +44,7 @@ class Local:
 
     def names(self, folder: str) -> list[str]:
         try:
-            return os.listdir(folder)
+            return [entry.name for entry in Path(folder).iterdir()]
         except FileNotFoundError:
             return []
 
@@ -75,9 +75,10 @@ class Remote:
     def names(self, folder: str) -> list[str]:
         self.system.invalidate_cache()
         try:
-            return [str(entry).rstrip("/").rsplit("/", 1)[-1] for entry in self.system.ls(self._bare(folder), detail=False)]
+            entries = self.system.ls(self._bare(folder), detail=False)
         except FileNotFoundError:
             return []
+        return [str(entry).rstrip("/").rsplit("/", 1)[-1] for entry in entries]
 
     def size_bytes(self, path: str) -> int:
         return int(self.system.size(self._bare(path)))
@@ -106,10 +107,7 @@ class Remote:
             at += len(block)
         return memoryview(memory).toreadonly()
 
-    def exists(self, path: str) -> bool:
-        return bool(self.system.exists(self._bare(path)))
-
-    def put(self, path: str, blocks: Iterator[memoryview | bytes]) -> None:
+    def put(self, path: str, blocks: Iterable[memoryview | bytes]) -> None:
         """Write one file; it is there when this returns."""
         bare = self._bare(path)
         self.system.makedirs(bare.rsplit("/", 1)[0], exist_ok=True)

@@ -152,8 +152,8 @@ def _entry(name: str, entry: Any) -> tuple[int, int, str, tuple[int, ...]]:
     if not _naturals(shape) or not _naturals(offsets) or len(offsets) != 2:
         raise ValueError(f"{name!r} has a shape or offsets that are not whole numbers from 0")
     begin, end = offsets
-    if end - begin != ITEM_BYTES[dtype] * prod(shape):
-        raise ValueError(f"{name!r} has {end - begin} bytes where {dtype} {shape} needs {ITEM_BYTES[dtype] * prod(shape)}")
+    if (needed := ITEM_BYTES[dtype] * prod(shape)) != end - begin:
+        raise ValueError(f"{name!r} has {end - begin} bytes where {dtype} {shape} needs {needed}")
     return begin, end, dtype, tuple(shape)
 
 
