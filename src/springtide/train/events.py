@@ -35,16 +35,17 @@ def encode(event: Event) -> str:
     try:
         return json.dumps(event, allow_nan=False, default=str)
     except ValueError:
-        return json.dumps(_finite(event), allow_nan=False, default=str)
+        return json.dumps(finite(event), allow_nan=False, default=str)
 
 
-def _finite(value: Any) -> Any:
+def finite(value: Any) -> Any:
+    """The same value with null for every float that JSON cannot hold."""
     if isinstance(value, float):
         return value if value - value == 0 else None
     if isinstance(value, dict):
-        return {key: _finite(inner) for key, inner in value.items()}
+        return {key: finite(inner) for key, inner in value.items()}
     if isinstance(value, list | tuple):
-        return [_finite(inner) for inner in value]
+        return [finite(inner) for inner in value]
     return value
 
 

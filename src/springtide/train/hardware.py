@@ -12,7 +12,7 @@ from typing import Any
 
 
 def hardware(threads: int | None = None) -> dict[str, Any]:
-    """The part of a report that says where it was measured: cpu, cores, memory_bytes, threads (per worker), torch, gpu."""
+    """Where a report was measured: cpu, cores, memory_bytes, threads (per worker), torch, gpu."""
     return {
         "cpu": cpu(),
         "cores": cores(),

@@ -3,12 +3,19 @@
 from __future__ import annotations
 
 import bisect
+import json
 import math
+import os
 import re
 import statistics
+from array import array
+from collections.abc import Iterable
 from dataclasses import dataclass, field
+from itertools import pairwise
+from pathlib import Path
 from typing import Any
 
+from springtide.spec.errors import UserError
 from springtide.train import events
 from springtide.train.events import Event
 from springtide.train.hardware import hardware
@@ -20,7 +27,7 @@ _TOLD = ("generation", "chaos", "supervisor", "error")
 class Row:
     """What happened between two committed steps, and what it cost beyond an ordinary step."""
 
-    step: int | None
+    step: int
     seconds: float  # since the start of the run
     what: tuple[str, ...]
     workers: int | None  # how many there were afterwards, where that changed
@@ -34,12 +41,11 @@ class Report:
     start: Event = field(default_factory=dict)
     end: Event = field(default_factory=dict)
     happened: list[Event] = field(default_factory=list)
-    steps: list[int] = field(default_factory=list)
-    times: list[float] = field(default_factory=list)
-    losses: list[float | None] = field(default_factory=list)
-    workers: list[int] = field(default_factory=list)
+    steps: array[int] = field(default_factory=lambda: array("q"))
+    times: array[float] = field(default_factory=lambda: array("d"))  # unix seconds of each commit, never falling
+    losses: array[float] = field(default_factory=lambda: array("d"))  # not-a-number where a step told none
+    workers: array[int] = field(default_factory=lambda: array("i"))
     samples: int = 0
-    _sorted_times: list[float] = field(default_factory=list, repr=False)
 
     def add(self, event: Event) -> None:
         """Take the next event; ticks and output are passed over, and so is a step that was told before."""
@@ -56,38 +62,38 @@ class Report:
     def _add_step(self, event: Event) -> None:
         if self.steps and event["step"] <= self.steps[-1]:
             return
+        loss = event.get("loss")
         self.steps.append(event["step"])
-        self.times.append(event["time"])
-        self.losses.append(event.get("loss"))
-        self.workers.append(event.get("workers", 0))
-        self.samples += event.get("samples", self.start.get("batch_size", 0))
-        # Lines that a returning supervisor fills in may be told late, but never carry a later time than their successors.
-        bisect.insort(self._sorted_times, event["time"])
+        self.times.append(max(event["time"], self.times[-1] if self.times else 0.0))
+        self.losses.append(math.nan if loss is None else loss)
+        self.workers.append(event.get("workers") or 0)
+        self.samples += event.get("samples") or self.start.get("batch_size") or 0
 
     @property
     def began(self) -> float:
         """Unix seconds of the start, or of the first thing that is known."""
-        first = [self.start["time"]] if self.start else [event["time"] for event in self.happened[:1]] + self.times[:1]
-        return min(first, default=0.0)
+        known = [event["time"] for event in (self.start, *self.happened[:1]) if event]
+        return float(min([*known, *self.times[:1]], default=0.0))
 
     @property
     def seconds(self) -> float:
         """From the start to the end, or to the last thing that is known."""
-        known = [*self.times[-1:], *(event["time"] for event in self.happened[-1:])]
-        last = [self.end["time"]] if self.end else known
-        return max(0.0, max(last, default=self.began) - self.began)
+        known = [event["time"] for event in (self.end, *self.happened[-1:]) if event]
+        return float(max([*known, *self.times[-1:]], default=self.began)) - self.began
 
     def step_seconds(self) -> list[float]:
         """The time between each two neighbouring commits."""
-        return [after - before for before, after in zip(self._sorted_times, self._sorted_times[1:], strict=False)]
+        return [after - before for before, after in pairwise(self.times)]
 
-    def delay_seconds(self, time: float) -> float:
-        """What something at `time` cost: the gap between the commits around it, less the median step; 0 at either end."""
-        between = bisect.bisect_right(self._sorted_times, time)
-        if not 0 < between < len(self._sorted_times):
-            return 0.0
-        gap = self._sorted_times[between] - self._sorted_times[between - 1]
-        return max(0.0, gap - statistics.median(self.step_seconds()))
+    def delays_seconds(self, times: Iterable[float]) -> list[float]:
+        """What happened at each of `times` cost: the gap between the commits around it less the median step.
+
+        Never less than 0; 0 also for what came before the first commit or after the last one.
+        """
+        gaps = self.step_seconds()
+        median = statistics.median(gaps) if gaps else 0.0
+        between = [bisect.bisect_right(self.times, time) for time in times]
+        return [max(0.0, gaps[after - 1] - median) if 0 < after <= len(gaps) else 0.0 for after in between]
 
     def metrics(self) -> dict[str, Any]:
         """The last evaluation."""
@@ -108,11 +114,11 @@ class Report:
             "steps": self.end.get("step") or (self.steps[-1] if self.steps else resumed),
             "resumed_step": resumed,
             "samples": resumed * self.start.get("batch_size", 0) + self.samples,
-            "samples_twice": self.end.get("samples_twice", 0),
-            "samples_lost": self.end.get("samples_lost", 0),
+            "samples_twice": self.end.get("samples_twice"),
+            "samples_lost": self.end.get("samples_lost"),
             "seconds": round(self.seconds, 6),
             "step_seconds": {"median": _median(gaps), "p99": _at_rank(gaps, 0.99)},
-            "loss": next((loss for loss in reversed(self.losses) if loss is not None), None),
+            "loss": next((loss for loss in reversed(self.losses) if not math.isnan(loss)), None),
             "metrics": self.metrics(),
             "best": {"step": best[-1]["step"], "metrics": best[-1]["metrics"]} if best else None,
             "microbatches": self.start.get("microbatches"),
@@ -120,57 +126,63 @@ class Report:
             "parameters": self.start.get("parameters"),
             "arena_bytes": self.start.get("arena_bytes"),
             "workers": {key: self.start.get(key) for key in ("minimum", "maximum")},
-            "generations": [
-                self._costed(event, "generation", "step", "workers", "cause") for event in self._of("generation")
-            ],
-            "chaos": [self._costed(event, "step", "what") for event in self._of("chaos")],
-            "supervisor": [self._costed(event, "pid", "what", "cause") for event in self._of("supervisor")],
+            "generations": self._costed("generation", "generation", "step", "workers", "cause"),
+            "chaos": self._costed("chaos", "step", "what"),
+            "supervisor": self._costed("supervisor", "pid", "what", "cause"),
             "checkpoints": [_chosen(event, "step", "path", "seconds", "bytes") for event in self._of("checkpoint")],
             "warnings": [event["message"] for event in self._of("warning")],
-            "error": {key: value for key, value in errors[-1].items() if key not in ("event", "time")}
-            if errors
-            else None,
+            "error": _untimed(errors[-1]) if errors else None,
             "hardware": hardware(self.start.get("threads")),
         }
 
     def rows(self) -> list[Row]:
-        """One row for all that happened between the same two commits, since it shares one delay."""
-        groups: dict[int, list[Event]] = {}
-        for event in self.happened:
-            if event["event"] in _TOLD and not _is_routine(event):
-                groups.setdefault(bisect.bisect_right(self._sorted_times, event["time"]), []).append(event)
-        return [self._row(between, group) for between, group in sorted(groups.items())]
+        """One row for all that happened between the same two commits, since it shares one delay.
 
-    def _row(self, between: int, group: list[Event]) -> Row:
+        The beginning of a run is no happening: its first generation and its first supervisor are left out.
+        """
+        groups: dict[int, list[Event]] = {}
+        first = self._of("supervisor")[:1]
+        for event in self.happened:
+            routine = event in first or event.get("generation") in (0, 1)
+            if event["event"] in _TOLD and not routine:
+                groups.setdefault(bisect.bisect_right(self.times, event["time"]), []).append(event)
+        told = [group for _, group in sorted(groups.items())]
+        delays = self.delays_seconds(group[0]["time"] for group in told)
+        return [self._row(group, delay) for group, delay in zip(told, delays, strict=True)]
+
+    def _row(self, group: list[Event], delay_seconds: float) -> Row:
         known = [event["step"] for event in group if event.get("step")]
-        committed = self.steps[between - 1] if between and self.steps else self.start.get("resumed_step") or 0
+        before = bisect.bisect_right(self.times, group[0]["time"])
+        committed = self.steps[before - 1] if before else self.start.get("resumed_step") or 0
         changed = [event["workers"] for event in group if event["event"] == "generation"]
         return Row(
             step=known[0] if known else committed + 1,
             seconds=group[0]["time"] - self.began,
             what=_told_once(group),
             workers=changed[-1] if changed else None,
-            delay_seconds=self.delay_seconds(group[0]["time"]),
+            delay_seconds=delay_seconds,
         )
 
     def _of(self, kind: str) -> list[Event]:
         return [event for event in self.happened if event["event"] == kind]
 
-    def _costed(self, event: Event, *keys: str) -> dict[str, Any]:
-        return _chosen(event, *keys) | {
-            "seconds": round(event["time"] - self.began, 6),
-            "delay_seconds": round(self.delay_seconds(event["time"]), 6),
-        }
+    def _costed(self, kind: str, *keys: str) -> list[dict[str, Any]]:
+        found = self._of(kind)
+        delays = self.delays_seconds(event["time"] for event in found)
+        return [
+            _chosen(event, *keys) | {"seconds": round(event["time"] - self.began, 6), "delay_seconds": round(delay, 6)}
+            for event, delay in zip(found, delays, strict=True)
+        ]
 
 
-def _is_routine(event: Event) -> bool:
-    """The beginning of a run is no happening: its first generation and its first supervisor."""
-    return (
-        event["event"] == "generation"
-        and event["generation"] <= 1
-        or event.get("what") == "started"
-        and not event.get("cause")
-    )
+def write(report: Report, path: Path) -> None:
+    """Write the document of a report: the whole file or none of it. Raises UserError when it cannot be written."""
+    aside = path.with_name(f".{path.name}.{os.getpid()}")
+    try:
+        aside.write_text(json.dumps(events.finite(report.document()), indent=2, default=str) + "\n", encoding="utf-8")
+        aside.replace(path)
+    except OSError as error:
+        raise UserError(f"the report {path} cannot be written: {error.strerror}") from None
 
 
 def _told_once(group: list[Event]) -> tuple[str, ...]:
@@ -192,6 +204,10 @@ def _process_ids(event: Event) -> set[str]:
 
 def _chosen(event: Event, *keys: str) -> dict[str, Any]:
     return {key: event.get(key) for key in keys}
+
+
+def _untimed(event: Event) -> dict[str, Any]:
+    return {key: value for key, value in event.items() if key not in ("event", "time")}
 
 
 def _median(gaps: list[float]) -> float | None:

@@ -1,0 +1,134 @@
+"""The group of sub-commands, loaded when they are called, and the one place where an error becomes a sentence."""
+
+from __future__ import annotations
+
+import os
+import sys
+from importlib import import_module
+from typing import Any
+
+import click
+
+from springtide import __version__
+from springtide.spec.errors import SpringtideError, UserError
+from springtide.spec.quantities import nearest
+
+# Name -> module and what it does: enough for `tide --help`, without importing any of them.
+_COMMANDS = {
+    "run": ("springtide.cli.run", "Train elastically on this machine."),
+    "ps": ("springtide.cli.runs", "List the runs of this machine."),
+    "resize": ("springtide.cli.runs", "Give a run more or fewer workers."),
+    "stop": ("springtide.cli.runs", "Let a run write a checkpoint and end."),
+    "checkpoints": ("springtide.cli.checkpoints", "List and verify checkpoints."),
+    "doctor": ("springtide.cli.doctor", "Say what this machine offers, and what each lack means."),
+    "completion": ("springtide.cli.completion", "Print what makes your shell complete tide's words."),
+    "version": ("springtide.cli.version", "Print the versions of Springtide, Python and torch."),
+}
+
+
+class Commands(click.Group):
+    """Sub-commands by name, imported on first use."""
+
+    def list_commands(self, ctx: click.Context) -> list[str]:
+        return list(_COMMANDS)
+
+    def get_command(self, ctx: click.Context, cmd_name: str) -> click.Command | None:
+        if cmd_name not in _COMMANDS:
+            return None
+        found: click.Command = getattr(import_module(_COMMANDS[cmd_name][0]), cmd_name)
+        return found
+
+    def resolve_command(self, ctx: click.Context, args: list[str]) -> tuple[Any, Any, list[str]]:
+        name = args[0]
+        if name not in _COMMANDS and not name.startswith("-"):
+            hint = nearest(name, _COMMANDS) or "; `tide --help` lists all"
+            raise UserError(f'tide has no command "{name}"{hint}')
+        return super().resolve_command(ctx, args)
+
+    def format_commands(self, ctx: click.Context, formatter: click.HelpFormatter) -> None:
+        with formatter.section("Commands"):
+            formatter.write_dl([(name, what) for name, (_, what) in _COMMANDS.items()])
+
+
+@click.command(
+    cls=Commands,
+    context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 100},
+    epilog="`tide COMMAND --help` tells more. Exit codes: 0 done, 1 failed, 2 bad input, 4 refused, 130 interrupted.",
+)
+@click.version_option(__version__, prog_name="tide", message="%(prog)s %(version)s")
+def tide() -> None:
+    """Deep learning on the machines a company already shares: training fills every idle core and survives its loss."""
+
+
+def main() -> None:
+    """Run `tide` and leave with its exit code; no traceback reaches the user."""
+    try:
+        code = tide.main(prog_name="tide", standalone_mode=False)
+        sys.stdout.flush()
+    except SpringtideError as error:
+        code = _say(str(error), error.exit_code)
+    except click.exceptions.NoArgsIsHelpError as error:
+        code = _help(error)
+    except click.ClickException as error:
+        code = _say(_sentence(error), 2)
+    except (KeyboardInterrupt, click.Abort):
+        code = 130
+    except BrokenPipeError:
+        # Who read us (head, less) has seen enough; nothing more can be said, not even at exit.
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        code = 0
+    except Exception as error:
+        code = _bug(error)
+    sys.exit(code if isinstance(code, int) else 0)
+
+
+def _say(message: str, code: int) -> int:
+    click.echo(f"tide: {message}", err=True)
+    return code
+
+
+def _help(error: click.exceptions.NoArgsIsHelpError) -> int:
+    click.echo(error.format_message())
+    return 0
+
+
+def _sentence(error: click.ClickException) -> str:
+    """What click found wrong with the words typed, in the words of this house."""
+    context = getattr(error, "ctx", None)
+    command = context.command_path if context else "tide"
+    match error:
+        case click.NoSuchOption():
+            known = [name for parameter in context.command.params for name in parameter.opts] if context else []
+            hint = nearest(error.option_name, [*known, "--help"]) or f"; `{command} --help` lists all"
+            return f"{command} has no option {error.option_name}{hint}"
+        case click.MissingParameter() if error.param:
+            usage = context.command.collect_usage_pieces(context) if context else []
+            name = error.param.metavar or (error.param.name or "").upper()
+            return f"{command}: {name} is missing; write {' '.join([command, *usage])}"
+        case click.BadParameter() if error.param:
+            name = (
+                error.param.opts[0]
+                if error.param.opts[0].startswith("-")
+                else error.param.metavar or error.param.opts[0].upper()
+            )
+            return f"{name}: {error.message.rstrip('.')}"
+    return f"{command}: {error.format_message().rstrip('.')}"
+
+
+def _bug(error: Exception) -> int:
+    """Keep the traceback where its id leads, and say so in one sentence."""
+    import secrets
+    import traceback
+
+    from springtide.spec.home import home
+
+    bug = secrets.token_hex(4)
+    path = home() / "logs" / f"{bug}.txt"
+    text = "".join([f"tide {__version__}: {' '.join(sys.argv[1:])}\n", *traceback.format_exception(error)])
+    try:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        path.write_text(text)
+    except OSError:
+        click.echo(text, err=True)
+        return _say(f"this is a bug in Springtide ({bug}); the lines above say where it happened", 1)
+    return _say(f"this is a bug in Springtide ({bug}): {type(error).__name__}; {path} says where it happened", 1)
