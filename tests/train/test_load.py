@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import io
+import re
+from contextlib import redirect_stdout
 from pathlib import Path
 
 import fsspec
@@ -157,3 +160,16 @@ def test_the_library_reads_every_type_as_torch_does(tmp_path: Path) -> None:
     expect_equal(load(path), model)
     read = safetensors.torch.load_file(f"{path}/state.safetensors")
     assert all(torch.equal(read[f"model.{name}"], value) for name, value in model.state_dict().items())
+
+
+def test_the_blocks_of_the_page_print_what_it_says(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    page = (Path(__file__).parents[2] / "docs" / "checkpoints.md").read_text()
+    monkeypatch.chdir(tmp_path)
+    space: dict[str, object] = {}
+    blocks = re.findall(r"```python\n(.*?)```\n+```text\n(.*?)```", page, re.DOTALL)
+    assert len(blocks) == page.count("```python")
+    for code, output in blocks:
+        shown = io.StringIO()
+        with redirect_stdout(shown):
+            exec(compile(code, "checkpoints.md", "exec"), space)
+        assert shown.getvalue() == output

@@ -60,7 +60,7 @@ class ManifestFields(msgspec.Struct, frozen=True, kw_only=True):
 
 
 class FileCheck(msgspec.Struct, frozen=True, kw_only=True):
-    """Size and hash (blake2b, 16 bytes, hex: `b2sum -l 128`) of one file."""
+    """Size and hash (blake2b of 16 bytes, in hex) of one file."""
 
     bytes: int
     blake2b: str

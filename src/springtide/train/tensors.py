@@ -89,7 +89,7 @@ def lay_out(tensors: Iterable[Tensor]) -> Layout:
 
 
 def hasher() -> Any:
-    """The hash that names a state; `b2sum -l 128` on the command line."""
+    """The hash that names a state: blake2b of 16 bytes."""
     return hashlib.blake2b(digest_size=16)
 
 
