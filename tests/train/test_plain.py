@@ -16,7 +16,7 @@ from torch import nn
 from springtide.spec import SpringtideError, UserError
 from springtide.train import checkpoint
 from springtide.train.checkpoint import ManifestFields, Order, Tensor
-from springtide.train.load import _DTYPES, load
+from springtide.train.plain import _DTYPES, load
 
 NAMES = {dtype: name for name, dtype in _DTYPES.items()}
 
