@@ -10,6 +10,7 @@ Every system says each committed step in one line of JSON, through a pipe: nothi
 from __future__ import annotations
 
 import contextlib
+import itertools
 import json
 import os
 import shutil
@@ -19,6 +20,7 @@ import subprocess
 import sys
 import tempfile
 import threading
+import time
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -185,6 +187,8 @@ class Torchrun(Running):
     ) -> None:
         super().__init__(folder, environment)
         self.follow_pipe()
+        # With the shared store, gloo reads the addresses of the dead after a restart and gives up.
+        self.environment["TORCH_DISABLE_SHARE_RDZV_TCP_STORE"] = "1"
         run = [sys.executable, "-m", "torch.distributed.run", "--max-restarts=100", "--monitor-interval=0.1"]
         script = ["-m", "benchmarks.peers.ddp", *arguments]
         if agents is None:
@@ -225,6 +229,7 @@ class Torchft(Running):
         self.start([str(PEERS / "torchft_lighthouse"), "--bind", f"[::]:{port}", "--min_replicas", "1", *limits])
         self.command = [str(PEERS / "python"), "-m", "benchmarks.peers.torchft_replica", *arguments]
         self.replicas: list[subprocess.Popen[bytes]] = []
+        self.lives: list[float] = []
         for _ in range(workers):
             self.join()
 
@@ -236,9 +241,23 @@ class Torchft(Running):
 
     def revive(self) -> None:
         """Starts every dead replica again."""
+        if not self.workers():
+            self.lives.append(time.time())
         for k, replica in enumerate(self.replicas):
             if replica.poll() is not None:
                 self.replicas[k] = self.start(self.command, REPLICA=str(k))
+
+    def steps(self) -> list[Step]:
+        """Every replica says each step: the first to say it counts, anew in each life between losses of all."""
+        first = []
+        highest, life = 0, 0
+        for step in super().steps():
+            if life < len(self.lives) and step.time > self.lives[life]:
+                highest, life = 0, life + 1
+            if step.number > highest:
+                first.append(step)
+                highest = step.number
+        return first
 
     def workers(self) -> list[int]:
         return [replica.pid for replica in self.replicas if replica.poll() is None]
@@ -337,9 +356,9 @@ def launch(
 ) -> Iterator[Running]:
     """A training of `work` for `steps` steps under `system`, ended with all it started when the block is left.
 
-    `every` is the number of steps between a peer's checkpoints; `most` allows growth up to so many workers (torchrun and
-    Springtide); `threads` is for the one process; `options` are more options of `tide run`. The systems are those of SYSTEMS, and "alone":
-    Springtide's file under `python`.
+    `every` is the number of steps between a peer's checkpoints; `most` allows growth up to so many workers (torchrun
+    and Springtide); `threads` is for the one process; `options` are more options of `tide run`. The systems are those
+    of SYSTEMS, and "alone": Springtide's file under `python`.
     """
     folder = Path(tempfile.mkdtemp(prefix="tide-bench-"))
     arguments = ["--work", work, "--steps", str(steps)]
@@ -379,19 +398,38 @@ def launch(
 
 
 def step_seconds(steps: Sequence[Step], skip: int = 5, stride: int = 1) -> float:
-    """The median time of a step in seconds, after `skip` steps; over windows of `stride` steps where one is very short."""
+    """The median time of a step in seconds, after `skip` steps; over windows of `stride` where one is very short."""
     times = [step.time for step in steps[skip:]]
     gaps = [(late - early) / stride for early, late in zip(times, times[stride:], strict=False)]
     return statistics.median(gaps)
 
 
-def delay_seconds(steps: Sequence[Step], moment: float, ordinary_seconds: float) -> float:
-    """How much longer than an ordinary step the training stood still because of what happened at `moment` (unix seconds).
+def ordinary_seconds(steps: Sequence[Step], moment: float, count: int = 40) -> float:
+    """The median time of the last `count` steps before `moment` (unix seconds)."""
+    return step_seconds([step for step in steps if step.time <= moment][-count:], skip=0)
+
+
+def delay_seconds(steps: Sequence[Step], moment: float, ordinary: float) -> float:
+    """How much longer than an ordinary step the training stood still because of what happened at `moment` (unix time).
 
     The step under way at the moment may still be finished by those who had all they needed: of the gap that holds the
     moment and the one after it, the longer counts.
     """
     times = sorted(step.time for step in steps)
     after = next(k for k, time in enumerate(times) if time > moment)
-    gaps = [late - early for early, late in zip(times[after - 1 : after + 1], times[after : after + 2], strict=False)]
-    return max(0.0, max(gaps) - ordinary_seconds)
+    return max(
+        0.0, max(late - early for early, late in itertools.pairwise(times[max(0, after - 1) : after + 2])) - ordinary
+    )
+
+
+def pause_seconds(steps: Sequence[Step], start: float, end: float, ordinary: float) -> float:
+    """The longest gap between steps from `start` to `end` (unix seconds) beyond an ordinary step."""
+    times = sorted(step.time for step in steps)
+    gaps = [late - early for early, late in itertools.pairwise(times) if late > start and early < end]
+    return max(0.0, max(gaps, default=0.0) - ordinary)
+
+
+def steps_lost(steps: Sequence[Step], moment: float) -> int:
+    """How many committed steps had to be done again after `moment`."""
+    before = max((step.number for step in steps if step.time <= moment), default=0)
+    return max(0, before + 1 - min((step.number for step in steps if step.time > moment), default=before + 1))

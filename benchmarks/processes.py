@@ -8,6 +8,7 @@ import os
 import signal
 import time
 from collections.abc import Iterable
+from dataclasses import dataclass
 from pathlib import Path
 
 PR_SET_CHILD_SUBREAPER = 36
@@ -44,15 +45,24 @@ def command(pid: int) -> str:
         return ""
 
 
-def proportional_bytes(pids: Iterable[int]) -> int:
-    """The memory of these processes (PSS): private pages whole, shared ones divided among those that map them."""
-    total = 0
+@dataclass(frozen=True)
+class Mapped:
+    """Proportional set size in bytes: private pages whole, shared ones divided among those that map them."""
+
+    total: int
+    shared: int  # the part of it that is shared memory (memfd, tmpfs)
+
+
+def proportional_bytes(pids: Iterable[int]) -> Mapped:
+    """The memory that these processes map."""
+    sums = {"Pss:": 0, "Pss_Shmem:": 0}
     for pid in pids:
         with contextlib.suppress(OSError):
             for line in Path(f"/proc/{pid}/smaps_rollup").read_text().splitlines():
-                if line.startswith("Pss:"):
-                    total += int(line.split()[1]) * 1024
-    return total
+                name, _, rest = line.partition(" ")
+                if name in sums:
+                    sums[name] += int(rest.split()[0]) * 1024
+    return Mapped(sums["Pss:"], sums["Pss_Shmem:"])
 
 
 def shared_bytes_of_machine() -> int:

@@ -1,8 +1,9 @@
 """The time of a step when nothing happens: Springtide, DDP, torchft and one process with all threads.
 
-All train the same work with the same global batch. Rounds go through all systems in turn, so that a slow minute of the machine
-meets all of them. A system's figure is the median over rounds of the median step; its ratio is the median of the
-rounds' ratios. One worker on a model of 10,000 parameters is compared with two plain loops: one with a DataLoader, one that indexes tensors.
+All train the same work with the same global batch. Rounds go through all systems in turn, so that a slow minute of the
+machine meets all of them. A system's figure is the median over rounds of the median step; its ratio is the median of
+the rounds' ratios. One worker on a model of 10,000 parameters is compared with two plain loops: one with a DataLoader,
+one that indexes tensors.
 """
 
 from __future__ import annotations

@@ -7,6 +7,7 @@ Sizes are chosen so that a step of one process with all threads of a two-core ma
 
 from __future__ import annotations
 
+import itertools
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from typing import TypeVar
@@ -15,7 +16,6 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 from torch.utils.data import TensorDataset
-
 
 T = TypeVar("T")
 
@@ -67,7 +67,7 @@ def _convolutional() -> nn.Module:
 
 def _layers(*sizes: int) -> nn.Module:
     """Linear layers of these sizes with ReLU between them."""
-    pairs = list(zip(sizes, sizes[1:], strict=False))
+    pairs = itertools.pairwise(sizes)
     parts = [part for of, to in pairs for part in (nn.Linear(of, to), nn.ReLU())]
     return nn.Sequential(*parts[:-1])
 
@@ -96,7 +96,7 @@ def sized(parameters: int) -> Work:
         f"{parameters:.0e} parameters",
         _seeded(lambda: _layers(width, width, width, width, width)),
         _numbers(width, classes=width, samples=256),
-        batch_size=64,
+        batch_size=64 if parameters <= 2e7 else 16,
     )
 
 

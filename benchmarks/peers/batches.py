@@ -1,4 +1,4 @@
-"""Which samples a step reads, for the plain loops: a new shuffle each epoch, whole batches, the same on every worker."""
+"""Which samples a step reads, for the plain loops: a new shuffle each epoch, whole batches, on every worker alike."""
 
 from __future__ import annotations
 

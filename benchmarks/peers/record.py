@@ -8,7 +8,7 @@ import time
 
 
 class Record:
-    """Writes {"event": "step", "step", "time", "workers", "pid"} to the file named by BENCHMARK_STEPS; nothing without it.
+    """Writes {"event": "step", "step", "time", "workers", "pid"} to the file that BENCHMARK_STEPS names, if it does.
 
     A line is shorter than PIPE_BUF, so lines of several processes do not mix.
     """

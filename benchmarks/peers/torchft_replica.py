@@ -1,8 +1,9 @@
 """torchft 0.2: one replica group of one process; TORCHFT_LIGHTHOUSE names the lighthouse, REPLICA the replica.
 
-Chosen for speed: gradients live in a few flat buffers of at most 25 MB which are all-reduced after the backward pass (its own
-DistributedDataParallel may not rebuild buckets and waits for each of them), the quorum runs beside the forward pass, buffers are not
-exchanged. Time-outs are set to seconds where the defaults are a minute. The global batch is split over those who take part.
+Chosen for speed: gradients live in a few flat buffers of at most 25 MB which are all-reduced after the backward pass
+(its own DistributedDataParallel may not rebuild buckets and waits for each of them), the quorum runs beside the forward
+pass, buffers are not exchanged. Time-outs are set to seconds where the defaults are a minute. The global batch is
+split over those who take part.
 """
 
 from __future__ import annotations
