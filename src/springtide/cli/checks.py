@@ -37,7 +37,8 @@ class Check:
 def every_check() -> list[Check]:
     """All of them, in the order in which they are read."""
     return [
-        _cores(), _memory(), _python(), _torch(), _gpu(), _architecture(), *_kernel(), _cgroups(), _home(), _java(), _go(),
+        _cores(), _memory(), _python(), _torch(), _gpu(), _architecture(), *_kernel(),
+        _cgroups(), _home(), _java(), _go(),
     ]  # fmt: skip
 
 

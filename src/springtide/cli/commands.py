@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import re
 import sys
 from importlib import import_module
 from typing import Any
@@ -94,24 +95,28 @@ def _help(error: click.exceptions.NoArgsIsHelpError) -> int:
 
 def _sentence(error: click.ClickException) -> str:
     """What click found wrong with the words typed, in the words of this house."""
-    context = getattr(error, "ctx", None)
-    command = context.command_path if context else "tide"
+    context: click.Context | None = getattr(error, "ctx", None)
+    command = context.info_name if context and context.parent else "tide"
+    usage = (
+        " ".join([context.command_path, *context.command.collect_usage_pieces(context)]) if context else "tide --help"
+    )
     match error:
         case click.NoSuchOption():
             known = [name for parameter in context.command.params for name in parameter.opts] if context else []
-            hint = nearest(error.option_name, [*known, "--help"]) or f"; `{command} --help` lists all"
+            hint = nearest(error.option_name, [*known, "--help"]) or f"; `{usage.split(' [')[0]} --help` lists all"
             return f"{command} has no option {error.option_name}{hint}"
+        case click.BadOptionUsage():
+            wanted = "takes no value" if "does not take" in error.message else "needs a value after it"
+            return f"{error.option_name} {wanted}; `tide --help` and `tide COMMAND --help` say which"
         case click.MissingParameter() if error.param:
-            usage = context.command.collect_usage_pieces(context) if context else []
             name = error.param.metavar or (error.param.name or "").upper()
-            return f"{command}: {name} is missing; write {' '.join([command, *usage])}"
+            return f"{name} is missing; write {usage}"
         case click.BadParameter() if error.param:
-            name = (
-                error.param.opts[0]
-                if error.param.opts[0].startswith("-")
-                else error.param.metavar or error.param.opts[0].upper()
-            )
+            first = error.param.opts[0]
+            name = first if first.startswith("-") else error.param.metavar or first.upper()
             return f"{name}: {error.message.rstrip('.')}"
+    if found := re.search(r"unexpected extra arguments? \((.+)\)", error.format_message()):
+        return f"{command} takes no more words, and {found[1]} is too much; write {usage}"
     return f"{command}: {error.format_message().rstrip('.')}"
 
 

@@ -37,10 +37,10 @@ def ps(as_json: bool) -> None:
 @click.argument("workers", metavar="N")
 def resize(name: str, workers: str) -> None:
     """Give the run NAME as many workers as N says; those who leave finish what they are at."""
-    from springtide.train import runs
-
     if not re.fullmatch(r"[-+]?\d{1,9}", workers) or int(workers) < 1:
         raise UserError(f'N: "{workers}" is no number of workers; write tide resize {name} 3')
+    from springtide.train import runs
+
     answer = runs.request(name, {"do": "resize", "workers": int(workers)})
     click.echo(answer.get("message") or f"{name}: {workers} workers from the next step")
 

@@ -182,6 +182,7 @@ def write(report: Report, path: Path) -> None:
         aside.write_text(json.dumps(events.finite(report.document()), indent=2, default=str) + "\n", encoding="utf-8")
         aside.replace(path)
     except OSError as error:
+        aside.unlink(missing_ok=True)
         raise UserError(f"the report {path} cannot be written: {error.strerror}") from None
 
 
