@@ -177,7 +177,7 @@ class Order:
         """How many samples the steps 1 ... `steps` count, and their checksum modulo 2**64."""
         total = steps * self.batch_size
         epochs, rest = divmod(total, self.count)
-        summed = epochs * self._sum_of_epoch() if epochs else 0
+        summed = epochs * self.epoch_sum() if epochs else 0
         return total, (summed + self._sum(epochs * self.count, rest)) & _MASK
 
     def expected_of(self, step: int) -> tuple[int, int]:
@@ -209,7 +209,8 @@ class Order:
             total += checksum(self.stream(first, min(BLOCK, start + length - first)))
         return total & _MASK
 
-    def _sum_of_epoch(self) -> int:
+    def epoch_sum(self) -> int:
+        """The checksum of one whole epoch."""
         if self._epoch_sum is None:
             object.__setattr__(self, "_epoch_sum", self._sum(0, self.count))
         assert self._epoch_sum is not None
@@ -239,7 +240,9 @@ def check_count(count: int, available: int, batch_size: int) -> None:
     if count < available:
         raise UserError(
             f"the sample has {count} of the dataset's {available} samples, fewer than one batch of {batch_size}; "
-            f"{right}, or a larger sample" if count else f"the sample of {available} samples is empty; {right}"
+            f"{right}, or a larger sample"
+            if count
+            else f"the sample of {available} samples is empty; {right}"
         )
     raise UserError(f"the dataset has {count} samples, fewer than one batch of {batch_size}; {right}")
 

@@ -11,7 +11,7 @@ from typing import Any
 import numpy as np
 import torch
 from numpy.typing import NDArray
-from torch.utils.data import Subset, TensorDataset, default_collate
+from torch.utils.data import Subset, TensorDataset, default_collate, default_convert
 
 from springtide.data.order import Indices, OrderLike
 
@@ -42,11 +42,12 @@ class Fetch:
         self, dataset: Any, order: OrderLike, collate: Callable[[list[Any]], Any] | None, seed: Seed | None
     ) -> None:
         own = getattr(dataset, "collate", None)
-        self.collate: Callable[[list[Any]], Any] = collate or own or default_collate
+        self.collate: Callable[[list[Any]], Any] = collate or (_with_tensors(own) if own is not None else default_collate)
         self.pure = collate is None and _draws_nothing(dataset)
         self._gather = _gatherer(dataset) if self.collate is default_collate else None
         self._dataset, self._order, self._seed = dataset, order, None if self.pure else seed
         self._many = getattr(dataset, "__getitems__", None)
+        self._stack = getattr(_innermost(dataset), "stack", None) if self.collate is default_collate else None
         self._counter = _innermost(dataset) if hasattr(_innermost(dataset), "bad") else None
         self._one_at_a_time = threading.Lock()
 
@@ -67,7 +68,8 @@ class Fetch:
         for item, part in zip(group, parts, strict=True):
             samples += self._samples(item, part)
         with _named(group, indices):
-            return self.collate(samples), indices
+            arrays = self._stack(samples) if self._stack is not None and self.pure else None
+            return self.collate(samples) if arrays is None else _tensors(arrays), indices
 
     def _samples(self, item: Item, part: Indices) -> Sequence[Any]:
         if self._seed is not None:
@@ -118,7 +120,7 @@ def _draws_nothing(dataset: Any) -> bool:
     """Whether the samples are known to be the same whatever the random generators hold."""
     if type(dataset) is Subset:
         return _draws_nothing(dataset.dataset)
-    return type(dataset) is TensorDataset or isinstance(dataset, np.ndarray) or bool(getattr(dataset, "pure", False))
+    return type(dataset) in (TensorDataset, np.ndarray, list, tuple) or bool(getattr(dataset, "pure", False))
 
 
 def _gatherer(dataset: Any) -> Gather | None:
@@ -134,5 +136,17 @@ def _gatherer(dataset: Any) -> Gather | None:
         chosen = np.asarray(dataset.indices, dtype=np.int64)
         return lambda indices: inner(chosen[indices])
     elif (gather := getattr(dataset, "gather", None)) is not None and getattr(dataset, "pure", False):
-        return lambda indices: [torch.from_numpy(array) for array in gather(indices)]
+        return lambda indices: _tensors(gather(indices))
     return None
+
+
+def _tensors(arrays: Any) -> Any:
+    if isinstance(arrays, np.ndarray):
+        return torch.from_numpy(arrays)
+    return [torch.from_numpy(array) for array in arrays]
+
+
+def _with_tensors(collate: Callable[[list[Any]], Any]) -> Callable[[list[Any]], Any]:
+    """A dataset's own collate; it may know no torch, so its arrays become tensors here."""
+    convert: Callable[[Any], Any] = default_convert
+    return lambda samples: convert(collate(samples))
