@@ -21,6 +21,7 @@ help: ## This list
 	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 15
 
 setup: $(READY) ## Make .venv with everything in it (every other target does so by itself)
+	@echo "$(VENV) is ready"
 
 $(READY): requirements.lock pyproject.toml
 	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11))' || \
@@ -32,7 +33,8 @@ ifeq ($(TORCH_BACKEND),)
 	$(UV) sync --quiet --python $(BIN)/python requirements.lock
 else
 	@# Another build of torch needs other packages beside it, so here the lock only limits versions.
-	$(UV) install --quiet --python $(BIN)/python --torch-backend $(TORCH_BACKEND) --constraints requirements.lock --requirements pyproject.toml --extra dev
+	$(UV) install --quiet --python $(BIN)/python --torch-backend $(TORCH_BACKEND) --reinstall-package torch \
+	  --constraints requirements.lock --requirements pyproject.toml --extra dev
 endif
 	$(UV) install --quiet --python $(BIN)/python --no-deps --no-build-isolation --editable .
 	@rm -f $(VENV)/installed*; echo "$(TORCH_BACKEND)" > $(VENV)/torch-backend; touch $@
@@ -66,10 +68,11 @@ test-long: $(READY) ## The whole storm: a thousand schedules
 bench: $(READY) $(PEERS)/installed ## Every benchmark against its peers, in tables
 	@for name in $(BENCHES); do $(BIN)/python -m benchmarks.$$name; done
 
-# torchft has an environment of its own: what it asks for need not suit us.
-$(PEERS)/installed: requirements.lock | $(READY)
+# The peers have an environment of their own: what they ask for need not suit us.
+$(PEERS)/installed: requirements.lock benchmarks/peers/requirements.txt | $(READY)
 	@test -x $(PEERS)/bin/python || $(PYTHON) -m venv $(PEERS)
-	$(UV) install --quiet --python $(PEERS)/bin/python $(addprefix --torch-backend ,$(TORCH_BACKEND)) --constraints requirements.lock torch numpy 'torchft==0.2.0'
+	$(UV) install --quiet --python $(PEERS)/bin/python $(addprefix --torch-backend ,$(TORCH_BACKEND)) \
+	  --constraints requirements.lock --requirements benchmarks/peers/requirements.txt
 	@touch $@
 
 lock: $(READY) ## Pin the newest versions that suit pyproject.toml (no address of a registry in the file)

@@ -153,7 +153,8 @@ def test_quiet_says_only_how_it_ended(tell: list[str]) -> None:
 @pytest.mark.parametrize("mode", ["plain", "quiet", "json"])
 def test_a_failure_is_told_on_stderr_with_the_traceback_of_the_user(mode: str, tmp_path: Path) -> None:
     error = {
-        "event": "error", "time": 2.0, "message": "ValueError: bad label", "traceback": "Traceback\nValueError: bad label\n",
+        "event": "error", "time": 2.0,
+        "message": "ValueError: bad label", "traceback": "Traceback\nValueError: bad label\n",
         "worker": 1, "pid": 7, "step": 3, "microbatch": 2, "samples": list(range(40)),
     }  # fmt: skip
     end = {
