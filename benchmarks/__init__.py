@@ -2,5 +2,5 @@
 
 `works` says what is trained, `peers` holds one training script per system, `launch` starts them and follows their
 steps, `table` prints. The package imports nothing from here. `works` and `peers` also run in the environment of
-the peers, where there is no Springtide: only `peers.springtide_run` imports it. Begin reading with `steady`.
+the peers, where there is no Springtide: only `peers.*_springtide` import it. Begin reading with `steady`.
 """

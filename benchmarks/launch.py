@@ -31,7 +31,7 @@ from benchmarks import processes
 ROOT = Path(__file__).resolve().parents[1]
 PEERS = ROOT / ".venv-peers" / "bin"
 TIDE = str(Path(sys.executable).with_name("tide"))
-SCRIPT = str(Path(__file__).parent / "peers" / "springtide_run.py")
+SCRIPTS = Path(__file__).parent / "peers"
 
 SYSTEMS = {
     "one process": "a plain loop, all threads",
@@ -164,10 +164,12 @@ class Running:
 
 
 class Plain(Running):
-    def __init__(self, folder: Path, environment: dict[str, str], arguments: list[str], threads: int) -> None:
+    def __init__(
+        self, folder: Path, environment: dict[str, str], arguments: list[str], script: str, threads: int
+    ) -> None:
         super().__init__(folder, environment)
         self.follow_pipe()
-        command = [sys.executable, "-m", "benchmarks.peers.one_process", *arguments]
+        command = [sys.executable, "-m", f"benchmarks.peers.{script}", *arguments]
         self.watch(self.start(command, OMP_NUM_THREADS=str(threads)))
 
     def workers(self) -> list[int]:
@@ -289,7 +291,7 @@ class Springtide(Running):
         ]
         with (folder / "0.log").open("wb") as log:
             process = subprocess.Popen(
-                [*command, *options, SCRIPT, *arguments],
+                [*command, *options, *arguments],
                 env=self.environment,
                 cwd=ROOT,
                 stdout=subprocess.PIPE,
@@ -323,7 +325,7 @@ class Alone(Running):
         super().__init__(folder, environment)
         self.follow_pipe()
         self.environment["TIDE_HOME"] = str(folder / "home")
-        self.watch(self.start([sys.executable, SCRIPT, *arguments]))
+        self.watch(self.start([sys.executable, *arguments]))
 
     def workers(self) -> list[int]:
         return [self.processes[0].pid]
@@ -352,18 +354,21 @@ def launch(
     fused: bool = False,
     most: int | None = None,
     threads: int | None = None,
+    script: str = "",
     options: Sequence[str] = (),
 ) -> Iterator[Running]:
     """A training of `work` for `steps` steps under `system`, ended with all it started when the block is left.
 
     `every` is the number of steps between a peer's checkpoints; `most` allows growth up to so many workers (torchrun
-    and Springtide); `threads` is for the one process; `options` are more options of `tide run`. The systems are those
+    and Springtide); `threads` is for the one process; `options` are more options of `tide run`; `script` is
+    another training script than usual (for the one process and Springtide). The systems are those
     of SYSTEMS, and "alone": Springtide's file under `python`.
     """
     folder = Path(tempfile.mkdtemp(prefix="tide-bench-"))
     arguments = ["--work", work, "--steps", str(steps)]
     arguments += ["--microbatches", str(microbatches)] if microbatches else []
     arguments += ["--fused"] if fused else []
+    ours = str(SCRIPTS / f"{script or 'run'}_springtide.py")
     peers = [*arguments, "--loading", loading]
     peers += ["--checkpoint", str(folder / "saved.pt"), "--every", str(every)] if every else []
     environment = {
@@ -378,7 +383,7 @@ def launch(
     try:
         match system:
             case "one process":
-                yield Plain(folder, environment, peers, threads or os.cpu_count() or 1)
+                yield Plain(folder, environment, peers, script or "one_process", threads or os.cpu_count() or 1)
             case "ddp":
                 agents = (min(workers, 2), most) if most else None
                 yield Torchrun(folder, environment, peers, workers, agents)
@@ -387,9 +392,9 @@ def launch(
             case "springtide":
                 span = f"1:{most}" if most else str(workers)
                 start = ["--start", str(workers)] if most else []
-                yield Springtide(folder, environment, arguments, span, [*start, *options])
+                yield Springtide(folder, environment, [ours, *arguments], span, [*start, *options])
             case "alone":
-                yield Alone(folder, environment, arguments)
+                yield Alone(folder, environment, [ours, *arguments])
             case _:
                 raise ValueError(f"no such system: {system}")
     finally:

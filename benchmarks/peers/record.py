@@ -19,6 +19,12 @@ class Record:
 
     def step(self, step: int, workers: int) -> None:
         """Says that `step` (from 1) is committed by `workers`."""
+        self._say(event="step", step=step, time=time.time(), workers=workers, pid=os.getpid())
+
+    def words(self, real: int, every: int) -> None:
+        """Says how many words of a batch were real, and how many with the padding."""
+        self._say(event="words", real=real, all=every)
+
+    def _say(self, **row: object) -> None:
         if self._file is not None:
-            row = {"event": "step", "step": step, "time": time.time(), "workers": workers, "pid": os.getpid()}
             os.write(self._file, json.dumps(row).encode() + b"\n")
