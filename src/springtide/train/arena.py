@@ -6,14 +6,13 @@ the last. Every word has one writer at a time. No torch here: the supervisor and
 
 from __future__ import annotations
 
+import json
 import mmap
 import os
 import struct
 from collections.abc import Iterator
 from dataclasses import asdict, dataclass
 from typing import Any
-
-import msgspec
 
 from springtide.spec import SpringtideError
 from springtide.train import futex
@@ -43,6 +42,7 @@ class Shape:
     evaluations: int
     state_bytes: int  # one buffer
     slot_bytes: int  # one block's gradients
+    constant_bytes: int  # frozen parameters
     best_bytes: int  # the best model kept, or 0
 
 
@@ -58,7 +58,7 @@ class Word:
     LAUNCHER, LAUNCHER_STARTED = 13, 14  # written by the launcher
     INITIALISED = 15  # written by the first worker or the nursery: the state of step 0 or of a checkpoint is in
     DRAINED = 16  # a loop body left by `break`: the tick that it ended, written by that worker
-    STARTED_AT = 17
+    AUDITED, EXPECTED, EXPECTED_SUM = 17, 18, 19  # written by the main worker: what the order says was to be counted
     BELL, WATCH = 24, 32  # futexes, a cache line each
     COUNT = 40
 
@@ -122,6 +122,7 @@ class Regions:
         self.ring = self._take(RING * _RING_WORDS * 8)
         self.positions = self._take(BUFFERS * POSITION_BYTES)
         self.description = self._take(DESCRIPTION_BYTES, 4096)
+        self.constants = self._take(shape.constant_bytes, 4096)
         self.buffers = [self._take(shape.state_bytes, 4096) for _ in range(2)]
         self.slots = [self._take(shape.slot_bytes, 4096) for _ in range(shape.blocks)]
         self.best = self._take(shape.best_bytes, 4096)
@@ -149,7 +150,7 @@ class Arena:
         self.block_flags = self.view(at.block_flags, blocks)
         self.covers = self.view(at.covers, blocks)
         self.partial_flags = self.view(at.partial_flags, chunks)
-        self.partials = self.view(at.partials, chunks, "d")
+        self.partials = self.reals(at.partials, chunks)
         self.chunk_flags = self.view(at.chunk_flags, chunks)
         self.evaluation_flags = self.view(at.evaluation_flags, max(1, shape.evaluations))
         self.evaluation_covers = self.view(at.evaluation_covers, max(1, shape.evaluations))
@@ -157,13 +158,17 @@ class Arena:
         self._headers = [self.view(at.headers + parity * _HEADER_WORDS * 8, _HEADER_WORDS) for parity in (0, 1)]
         self.tables = [_Table(self, at.tables + k * at.table_words * 8) for k in range(TABLES)]
         self.metas = [self.view(at.metas + block * _META_WORDS * 8, _META_WORDS) for block in range(blocks)]
-        self.metas_real = [self.view(at.metas + b * _META_WORDS * 8, _META_WORDS, "d") for b in range(blocks)]
-        self._bell = self.view(at.words + Word.BELL * 8, 2, "I")
-        self._watch = self.view(at.words + Word.WATCH * 8, 2, "I")
+        self.metas_real = [self.reals(at.metas + b * _META_WORDS * 8, _META_WORDS) for b in range(blocks)]
+        self._bell = self.bytes[at.words + Word.BELL * 8 :][:8].cast("I")
+        self._watch = self.bytes[at.words + Word.WATCH * 8 :][:8].cast("I")
 
-    def view(self, offset: int, count: int, kind: str = "q") -> memoryview:
-        """`count` words of `kind` (as in struct) at `offset`."""
-        return self.bytes[offset : offset + count * struct.calcsize(kind)].cast(kind)
+    def view(self, offset: int, count: int) -> memoryview[int]:
+        """`count` 64-bit integers at `offset`."""
+        return self.bytes[offset : offset + count * 8].cast("q")
+
+    def reals(self, offset: int, count: int) -> memoryview[float]:
+        """`count` doubles at `offset`."""
+        return self.bytes[offset : offset + count * 8].cast("d")
 
     # --- headers and wishes
 
@@ -233,11 +238,11 @@ class Arena:
 
     def _read_json(self, offset: int) -> dict[str, Any]:
         (length,) = struct.unpack_from("q", self.bytes, offset)
-        found = msgspec.json.decode(self.bytes[offset + 8 : offset + 8 + length]) if length else {}
+        found = json.loads(bytes(self.bytes[offset + 8 : offset + 8 + length])) if length else {}
         return found if isinstance(found, dict) else {}
 
     def _write_json(self, offset: int, room_bytes: int, value: dict[str, Any]) -> None:
-        text = msgspec.json.encode(value)
+        text = json.dumps(value).encode()  # which keeps infinities, as schedulers have
         if len(text) > room_bytes - 8:
             raise SpringtideError(f"{len(text)} bytes of {', '.join(value)[:60]} do not fit into {room_bytes - 8}")
         self.bytes[offset + 8 : offset + 8 + len(text)] = text
@@ -303,10 +308,10 @@ class Arena:
                 _, time, loss, workers, samples, generation, skipped = view[:7].tolist()
                 yield StepRecord(wanted, time, loss, int(workers), int(samples), int(generation), bool(skipped))
 
-    def _ring_view(self, step: int) -> memoryview:
-        return self.view(self.at.ring + step % RING * _RING_WORDS * 8, _RING_WORDS, "d")
+    def _ring_view(self, step: int) -> memoryview[float]:
+        return self.reals(self.at.ring + step % RING * _RING_WORDS * 8, _RING_WORDS)
 
-    def _ring_step(self, step: int) -> memoryview:
+    def _ring_step(self, step: int) -> memoryview[int]:
         return self.view(self.at.ring + step % RING * _RING_WORDS * 8, 1)
 
     def close(self) -> None:

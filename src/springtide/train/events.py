@@ -95,9 +95,9 @@ def _start(event: Event) -> str:
     between = "" if low == high else f" ({low} to {high})"
     resumed = f", resumed from step {event['resumed_step']}" if event.get("resumed_step") else ""
     return (
-        f"{event['name']}: {plural(event['workers'], 'worker')}{between}, batch of {event['batch_size']} in "
-        f"{plural(event['microbatches'], 'microbatch', 'microbatches')}, {event['parameters']:,} parameters, "
-        f"arena of {bytes_text(event['arena_bytes'])}, {plural(event['steps'], 'step')}{resumed}"
+        f"{event['name']}: {plural(event['steps'], 'step')} of {plural(event['batch_size'], 'sample')} "
+        f"({plural(event['microbatches'], 'microbatch', 'microbatches')}), {plural(event['workers'], 'worker')}{between}, "
+        f"{plural(event['parameters'], 'parameter')}, arena {bytes_text(event['arena_bytes'])}{resumed}"
     )
 
 

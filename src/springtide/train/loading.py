@@ -63,6 +63,11 @@ class Loader:
         self._source: _Source | None = None
         self._measured: list[float] = []
 
+    @property
+    def looks_ahead(self) -> bool:
+        """Whether `expect` is of any use."""
+        return not isinstance(self._started(), _Main)
+
     def expect(self, items: Sequence[Item], *, fused: bool = False) -> None:
         """Says what will be asked next, in order; `fused`: all items of a step together. It may change at any moment.
 

@@ -135,16 +135,17 @@ class Report:
             "hardware": hardware(self.start.get("threads")),
         }
 
-    def rows(self) -> list[Row]:
-        """One row for all that happened between the same two commits, since it shares one delay.
+    def is_routine(self, event: Event) -> bool:
+        """Whether it only says that the run begins: its first generation, its first supervisor."""
+        return event.get("generation") in (0, 1) or (
+            event["event"] == "supervisor" and event in self._of("supervisor")[:1]
+        )
 
-        The beginning of a run is no happening: its first generation and its first supervisor are left out.
-        """
+    def rows(self) -> list[Row]:
+        """One row for all that happened between the same two commits, since it shares one delay."""
         groups: dict[int, list[Event]] = {}
-        first = self._of("supervisor")[:1]
         for event in self.happened:
-            routine = event in first or event.get("generation") in (0, 1)
-            if event["event"] in _TOLD and not routine:
+            if event["event"] in _TOLD and not self.is_routine(event):
                 groups.setdefault(bisect.bisect_right(self.times, event["time"]), []).append(event)
         told = [group for _, group in sorted(groups.items())]
         delays = self.delays_seconds(group[0]["time"] for group in told)

@@ -1,0 +1,522 @@
+"""One worker: carries out what `protocol.next_action` says, on the arena, with the user's model and loop.
+
+The loop body is the user's code between two `next()` calls, so the whole of a worker's life is one generator.
+"""
+
+from __future__ import annotations
+
+import dis
+import sys
+import time
+from collections.abc import Callable, Generator
+from contextlib import AbstractContextManager, nullcontext
+from dataclasses import dataclass, field
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+
+from springtide.data.order import OrderLike, checksum
+from springtide.spec import UserError
+from springtide.train import evaluation, futex, protocol, randomness
+from springtide.train.arena import Arena, Role, Row, StepRecord, Word
+from springtide.train.course import Settings
+from springtide.train.evaluation import Evaluate
+from springtide.train.gradients import Collected, Meta, Slots, dense
+from springtide.train.layout import Layout
+from springtide.train.loading import Fetched, Loader
+from springtide.train.protocol import Compute, Header, Kind, Partial, Update, Wait
+from springtide.train.tree import fold
+from springtide.train.update import Updater
+from springtide.train.weights import Weights
+
+Batches = Generator[Any, None, None]
+
+
+@dataclass(frozen=True)
+class Recipe:
+    """What belongs to the run, whatever the launch."""
+
+    course: protocol.Course
+    batch_size: int
+    microbatches: int
+    block_size: int  # microbatches whose sum is published together
+    seed: int
+    exact: bool
+    clip_norm: float | None
+    skip_nonfinite: bool
+    precision: str
+    device: str
+    threads: int
+
+    @property
+    def blocks(self) -> int:
+        return -(-self.microbatches // self.block_size)
+
+    def of(self, block: int) -> range:
+        """The microbatches of a block."""
+        return range(block * self.block_size, min((block + 1) * self.block_size, self.microbatches))
+
+
+@dataclass
+class Job:
+    """A run as one process holds it."""
+
+    recipe: Recipe
+    model: nn.Module
+    layout: Layout
+    order: OrderLike
+    loader: Loader
+    weights: Weights
+    slots: Slots
+    updater: Updater
+    settings: Settings
+    evaluate: Evaluate | None
+    held_out: Loader | None
+    on_step: list[Callable[[], object]] = field(default_factory=list)
+    on_evaluate: list[Callable[[dict[str, float]], object]] = field(default_factory=list)
+
+
+@dataclass
+class Pass:
+    """What the loop body is at: one microbatch, or several fused."""
+
+    step: int = 0
+    microbatches: tuple[int, ...] = ()
+    indices: Any = None
+    loss: Tensor | None = None
+    weight: float | None = None
+
+
+@dataclass(frozen=True)
+class _Sums:
+    """A step's blocks taken together; the same in every worker."""
+
+    blocks: list[int]  # leaders by tree position, -1 where a fused pass covered the block
+    weight: float
+    loss: float
+    samples: int
+    checksum: int
+    skipped: int
+
+
+class Worker:
+    """See the module. `me` is the row in the arena; `alone` means nobody else is there."""
+
+    def __init__(self, job: Job, arena: Arena, me: int, *, alone: bool) -> None:
+        self.job, self.arena, self.me, self.alone = job, arena, me, alone
+        self.now = Header(0, Kind.TRAIN, 0, 0, 0, 0, -1, 0, 0)
+        self.at = Pass()
+        self.row = arena.rows[me]
+        self._partials = job.recipe.clip_norm is not None or job.recipe.skip_nonfinite
+        self._bound = -1  # the tick whose state the model reads
+        self._summed: tuple[int, _Sums] | None = None
+        self._reduced: dict[int, tuple[int, list[bool]]] = {}
+        self._dirty, self._rings, self._owed = False, 0, 0
+        self._phase: type[protocol.Action] = Wait
+        self._judged: tuple[int, dict[str, Any]] | None = None
+        self._no_gradient_seen = False
+        self._everything = [*job.model.parameters(), *job.weights.parameters]
+
+    @property
+    def main(self) -> bool:
+        return self.alone or self.arena.words[Word.MAIN] == self.me
+
+    @property
+    def drained(self) -> bool:
+        """Whether a `break` ended the run in the tick under way."""
+        return bool(self.now.tick) and self.arena.words[Word.DRAINED] == self.now.tick
+
+    @property
+    def reached(self) -> tuple[int, int]:
+        """At the end: the last committed step, and the buffer that holds its state."""
+        return self.now.step - (self.now.kind == Kind.TRAIN), self.now.read
+
+    # --- the loop
+
+    def batches(self) -> Batches:
+        """Microbatches to compute, until the run ends. Between two of them, all else that a step needs."""
+        arena = self.arena
+        while True:
+            bell, seen = arena.bell(), self.row[Row.WAKE]
+            now = protocol.current(arena.chunk_flags, arena.header)
+            if now is None:
+                continue
+            if now.tick != self.now.tick:
+                self._enter(now)
+            if now.kind == Kind.END or arena.words[Word.DRAINED] == now.tick:
+                return
+            action = self._next_action(now)
+            if type(action) is not self._phase:
+                self._phase = type(action)
+                self._ring()
+            if isinstance(action, Compute):
+                if now.kind == Kind.EVALUATE:
+                    self._evaluate(now, action.blocks[0])
+                else:
+                    yield from self._compute(now, action.blocks)
+            elif isinstance(action, Partial):
+                self._partial(now, action.chunk)
+            elif isinstance(action, Update):
+                self._update(now, action.chunk)
+            elif not self._wait(now, bell, seen):
+                return
+
+    def _next_action(self, now: Header) -> protocol.Action:
+        arena, table = self.arena, self.arena.table(now.generation)
+        training = now.kind == Kind.TRAIN
+        return protocol.next_action(
+            self.me,
+            now,
+            table.blocks,
+            table.chunks,
+            arena.block_flags if training else arena.evaluation_flags,
+            arena.covers if training else arena.evaluation_covers,
+            arena.partial_flags if training and self._partials else None,
+            arena.chunk_flags,
+            training and not self.job.recipe.exact,
+        )
+
+    def _enter(self, now: Header) -> None:
+        """A tick was committed and this one has begun."""
+        before, self.now = self.now, now
+        if self._owed:
+            self.arena.stamp_step(self._owed, time.time())
+            self._owed = 0
+            if not self.alone:
+                self.arena.tell(self._unique())
+        self._ring()
+        if before.tick and self.main:
+            self._call_hooks(before)
+        if now.kind != Kind.EVALUATE:
+            self.job.settings.enter(now.step, lambda: self.arena.position(now.read))
+        if now.kind == Kind.TRAIN:
+            self.at.step = now.step
+            self._expect(now)
+
+    def _call_hooks(self, before: Header) -> None:
+        if before.kind == Kind.TRAIN:
+            for on_step in self.job.on_step:
+                on_step()
+        elif self.job.on_evaluate:
+            found = self.metrics()
+            for on_evaluate in self.job.on_evaluate:
+                on_evaluate(found)
+
+    def _expect(self, now: Header) -> None:
+        """Tell the loader what comes: mine of this step, then of the next."""
+        if not self.job.loader.looks_ahead:
+            return
+        owners = self.arena.table(now.generation).blocks
+        mine = [m for b, owner in enumerate(owners) if owner == self.me for m in self.job.recipe.of(b)]
+        steps = [now.step] + ([now.step + 1] if now.step < self.job.recipe.course.steps else [])
+        self.job.loader.expect([(step, m) for step in steps for m in mine], fused=not self.job.recipe.exact)
+
+    def _wait(self, now: Header, bell: int, seen: int) -> bool:
+        """Sleep until something changes. False: this worker is no longer wanted."""
+        table = self.arena.table(now.generation)
+        if self.alone or table.names(self.me):
+            self.arena.sleep(bell)
+            return True
+        if self.row[Row.ROLE] == Role.LEAVE:
+            return False
+        wanted = self.arena.words[Word.GENERATION]
+        if wanted > now.generation and self.arena.table(wanted).names(self.me):
+            self.arena.sleep(bell)
+        else:
+            self.arena.park(self.me, seen)
+        return True
+
+    # --- microbatches
+
+    def _compute(self, now: Header, blocks: tuple[int, ...]) -> Batches:
+        recipe = self.job.recipe
+        everything = tuple(m for block in blocks for m in recipe.of(block))
+        passes = [(m,) for m in everything] if recipe.exact else [everything]
+        collected = Collected(self.job.layout)
+        metas = []
+        for microbatches in passes:
+            fetched = self.job.loader.get_many([(now.step, m) for m in microbatches])
+            context = self._begin(now, microbatches, fetched)
+            began = time.monotonic_ns()
+            self.row[Row.SINCE] = began
+            try:
+                with context:
+                    yield self._to_device(fetched.batch)
+            except GeneratorExit:
+                self._left(now)
+                raise
+            metas.append(self._collect(collected, fetched, began))
+        self._publish(now, blocks, collected, metas)
+
+    def _begin(self, now: Header, microbatches: tuple[int, ...], fetched: Fetched) -> AbstractContextManager[Any]:
+        if self._bound != now.tick:
+            self.job.weights.bind(now.read)
+            self._bound = now.tick
+        self.job.weights.reset(now.read)
+        self.job.weights.note_versions()
+        self.at = Pass(now.step, microbatches, fetched.indices)
+        self.row[Row.MICROBATCH] = microbatches[0]
+        randomness.seed_all(randomness.key(self.job.recipe.seed, randomness.COMPUTE, now.step, microbatches[0]))
+        return self.autocast()
+
+    def autocast(self, enabled: bool = True) -> AbstractContextManager[Any]:
+        if self.job.recipe.precision == "float32":
+            return nullcontext()
+        return torch.autocast(self.job.recipe.device.split(":")[0], dtype=torch.bfloat16, enabled=enabled)
+
+    def backward(self, loss: Tensor, weight: float | None) -> None:
+        """The loop body's loss: a mean over the batch that it was given."""
+        at = self.at
+        count = len(at.microbatches)
+        if weight is not None and at.loss is not None and at.weight != weight:
+            raise UserError(f"backward(weight={weight}) after weight={at.weight} in one microbatch; give it once")
+        scale = float(count) if weight is None else float(weight)
+        at.weight = scale if weight is not None else None
+        at.loss = loss.detach() if at.loss is None else at.loss + loss.detach()
+        with self.autocast(enabled=False):
+            (loss if scale == 1.0 else loss * scale).backward()  # type: ignore[no-untyped-call]
+
+    def _collect(self, collected: Collected, fetched: Fetched, began: int) -> Meta:
+        self.row[Row.SINCE] = 0
+        weights, at = self.job.weights, self.at
+        weights.check_versions()
+        gradients = [dense(parameter.grad) for parameter in weights.parameters]
+        for parameter in self._everything:
+            parameter.grad = None
+        if not self._no_gradient_seen and not any(gradient is not None for gradient in gradients):
+            self._no_gradient_seen = True
+            print("tide: the loop body called no backward; this microbatch counts, with no gradient", file=sys.stderr)
+        collected.add(gradients, weights.taken(), len(at.microbatches))
+        elapsed = time.monotonic_ns() - began
+        self.row[Row.BUSY] += elapsed
+        self.row[Row.DONE] += len(at.microbatches)
+        weight = float(len(at.microbatches)) if at.weight is None else at.weight
+        loss = float("nan") if at.loss is None else float(at.loss.item()) * weight
+        return Meta(weight, loss, len(fetched.indices), checksum(fetched.indices), fetched.skipped, elapsed / 1e9)
+
+    def _publish(self, now: Header, blocks: tuple[int, ...], collected: Collected, metas: list[Meta]) -> None:
+        first = blocks[0]
+        self.job.slots.publish(first, *collected.totals())
+        self.job.slots.write_meta(first, _together(metas))
+        self.arena.covers[first] = len(blocks)
+        futex.fence()
+        self.arena.block_flags[first] = now.tick  # Slot law: the flag comes after the data
+        self._dirty = True
+
+    def _left(self, now: Header) -> None:
+        """The loop was left: by `break`, which ends the run for all, or by an exception, which is reported elsewhere.
+
+        A `break` drops the iterator with a bytecode of its own; an exception that unwinds the frame stands at the call
+        that raised.
+        """
+        frame = sys._getframe(1)
+        while frame is not None and frame.f_code.co_filename.startswith(_HERE):
+            frame = frame.f_back  # type: ignore[assignment]
+        if frame is not None and dis.opname[frame.f_code.co_code[frame.f_lasti]] in _DROPS:
+            self.arena.words[Word.DRAINED] = now.tick
+            self._dirty = True
+            self._ring()
+
+    # --- reduction and update
+
+    def _sums(self, now: Header) -> _Sums:
+        if self._summed is None or self._summed[0] != now.tick:
+            blocks, covered = [], 0
+            for block, cover in enumerate(self.arena.covers):
+                blocks.append(-1 if covered > 0 else block)
+                covered = max(covered - 1, 0) if covered > 0 else cover - 1
+            metas = [self.job.slots.meta(block) if block >= 0 else None for block in blocks]
+            there = [meta for meta in metas if meta is not None]
+            weight = fold([None if meta is None else meta.weight for meta in metas], _add) or 0.0
+            loss = fold([None if meta is None else meta.loss for meta in metas], _add) or 0.0
+            mask = (1 << 64) - 1
+            total = sum(meta.checksum for meta in there) & mask
+            samples, skipped = sum(meta.samples for meta in there), sum(meta.skipped for meta in there)
+            self._summed = now.tick, _Sums(blocks, weight, loss, samples, total, skipped)
+        return self._summed[1]
+
+    def _reduce(self, now: Header, chunk: int) -> list[bool]:
+        found = self._reduced.get(chunk)
+        if found is None or found[0] != now.tick:
+            sums = self._sums(now)
+            out = self.job.updater.gradient(chunk, kept=self._partials)
+            found = self._reduced[chunk] = now.tick, self.job.slots.reduce(chunk, out, sums.blocks, sums.weight)
+        return found[1]
+
+    def _partial(self, now: Header, chunk: int) -> None:
+        self._reduce(now, chunk)
+        gradient = self.job.updater.gradient(chunk, kept=True)
+        self.arena.partials[chunk] = float(torch.linalg.vector_norm(gradient, dtype=torch.float64).item()) ** 2
+        futex.fence()
+        self.arena.partial_flags[chunk] = now.tick
+        self._dirty = True
+
+    def _update(self, now: Header, chunk: int) -> None:
+        if now.kind == Kind.EVALUATE:
+            self._keep_best(now, chunk)
+        else:
+            self.job.updater.carry(chunk, now.read, now.write)
+            if not self._skipped():
+                present = self._reduce(now, chunk)
+                self._clip(chunk)
+                self.job.updater.update(chunk, now.write, present)
+                self._reduced.pop(chunk, None)
+        if chunk == 0:
+            self._complete(now)
+        futex.fence()
+        self.arena.chunk_flags[chunk] = now.tick
+        self._dirty = True
+
+    def _clip(self, chunk: int) -> None:
+        limit = self.job.recipe.clip_norm
+        if limit is not None:
+            factor = limit / (sum(self.arena.partials) ** 0.5 + 1e-6)
+            if factor < 1.0 or factor != factor:
+                self.job.updater.gradient(chunk, kept=True).mul_(factor)
+
+    def _skipped(self) -> bool:
+        """Whether this step changes nothing because its gradient is not finite."""
+        if not self.job.recipe.skip_nonfinite:
+            return False
+        total = sum(self.arena.partials)
+        return not total < float("inf")
+
+    def _complete(self, now: Header) -> None:
+        """What goes with chunk 0: module buffers, position, the line of the step, and the next header."""
+        arena, parity, stop = self.arena, now.tick % 2, False
+        if now.kind == Kind.TRAIN:
+            sums, skipped = self._sums(now), self._skipped()
+            means: list[Tensor | None] = [None] * len(self.job.layout.buffers)
+            if not skipped:
+                means = self.job.slots.buffer_means(sums.blocks)
+            self.job.weights.write_buffers(now.read, now.write, now.step, means)
+            arena.write_position(now.write, self._position(now, sums))
+            arena.carry_record(parity)
+            workers = len(set(arena.table(now.generation).blocks.tolist()))
+            loss = sums.loss / sums.weight if sums.weight else float("nan")
+            arena.write_step(StepRecord(now.step, time.time(), loss, workers, sums.samples, now.generation, skipped))
+            self._owed = now.step
+        else:
+            record = self._judge(now)
+            arena.write_record(1 - parity, record)
+            stop = bool(record["stop"])
+        arena.write_header(protocol.following(now, arena.wish(), self.job.recipe.course, stop=stop))
+
+    def _position(self, now: Header, sums: _Sums) -> dict[str, Any]:
+        old = self.arena.position(now.read)
+        mask = (1 << 64) - 1
+        return {
+            "step": now.step,
+            "samples": old.get("samples", 0) + sums.samples,
+            "checksum": (old.get("checksum", 0) + sums.checksum) & mask,
+            "skipped": old.get("skipped", 0) + sums.skipped,
+            "record": self.arena.record(now.tick % 2) if self.job.evaluate else {},
+            **self.job.settings.leave(),
+        }
+
+    # --- evaluation
+
+    def _evaluate(self, now: Header, item: int) -> None:
+        plan, loader, job = self.job.evaluate, self.job.held_out, self.job
+        assert plan is not None and loader is not None
+        if self._bound != now.tick:
+            job.weights.bind(now.read)
+            self._bound = now.tick
+        job.weights.reset(now.read)
+        fetched = loader.get(1, item)
+        randomness.seed_all(randomness.key(job.recipe.seed, randomness.HELD_OUT, now.step, item))
+        batch = self._to_device(fetched.batch)
+        modes = [(module, module.training) for module in job.model.modules()]
+        self.row[Row.SINCE] = time.monotonic_ns()
+        try:
+            job.model.eval()
+            with torch.no_grad(), self.autocast():
+                parts = batch if isinstance(batch, list | tuple) else (batch,)
+                result = plan.function(job.model, *parts)
+        finally:
+            for module, training in modes:
+                module.training = training
+            self.row[Row.SINCE] = 0
+        self.arena.write_evaluation(item, evaluation.sums(result, len(fetched.indices)))
+        self.arena.evaluation_covers[item] = 1
+        futex.fence()
+        self.arena.evaluation_flags[item] = now.tick
+        self._dirty = True
+
+    def _judge(self, now: Header) -> dict[str, Any]:
+        assert self.job.evaluate is not None
+        if self._judged is None or self._judged[0] != now.tick:
+            parts = [self.arena.evaluation(item) for item in range(self.arena.shape.evaluations)]
+            found = evaluation.metrics(parts)
+            record = evaluation.judge(self.arena.record(now.tick % 2), self.job.evaluate, found, now.step)
+            self._judged = now.tick, record
+        return self._judged[1]
+
+    def _keep_best(self, now: Header, chunk: int) -> None:
+        if self.job.evaluate is None or self.job.evaluate.best is None:
+            return
+        record = self._judge(now)
+        if record["best"] is None or record["best"]["step"] != now.step:
+            return
+        layout, memory = self.job.layout, self.arena.bytes
+        source, target = self.arena.at.buffers[now.read], self.arena.at.best
+        ranges = [layout.chunks[chunk].values]
+        if chunk == 0 and layout.buffers:
+            ranges.append((layout.buffers[0].offset, layout.model_bytes))
+        for begin, end in ranges:
+            memory[target + begin : target + end] = memory[source + begin : source + end]
+
+    def metrics(self) -> dict[str, float]:
+        """The last evaluation."""
+        found = self.arena.record(self.now.tick % 2).get("metrics", {})
+        return dict(found)
+
+    # --- telling others
+
+    def _ring(self) -> None:
+        if self._dirty and not self.alone:
+            self.arena.ring(self._unique())
+        self._dirty = False
+
+    def _unique(self) -> int:
+        self._rings += 1
+        return self._rings << 6 | self.me
+
+    def _to_device(self, batch: Any) -> Any:
+        if self.job.recipe.device == "cpu":
+            return batch
+        return _moved(batch, self.job.recipe.device)
+
+
+_DROPS = {"POP_TOP", "POP_ITER", "END_FOR"}
+_HERE = __file__.rpartition("/")[0]
+
+
+def _together(metas: list[Meta]) -> Meta:
+    if len(metas) == 1:
+        return metas[0]
+    return Meta(
+        fold([meta.weight for meta in metas], _add) or 0.0,
+        fold([meta.loss for meta in metas], _add) or 0.0,
+        sum(meta.samples for meta in metas),
+        sum(meta.checksum for meta in metas) & (1 << 64) - 1,
+        sum(meta.skipped for meta in metas),
+        sum(meta.seconds for meta in metas),
+    )
+
+
+def _add(left: float, right: float) -> float:
+    return left + right
+
+
+def _moved(value: Any, device: str) -> Any:
+    if isinstance(value, Tensor):
+        return value.to(device, non_blocking=True)
+    if isinstance(value, dict):
+        return {name: _moved(item, device) for name, item in value.items()}
+    if isinstance(value, tuple) and hasattr(value, "_fields"):
+        return type(value)(*(_moved(item, device) for item in value))
+    if isinstance(value, list | tuple):
+        return type(value)(_moved(item, device) for item in value)
+    return value
