@@ -130,7 +130,7 @@ def test_a_pipe_gets_plain_lines_without_a_control_character(tell: list[str]) ->
     said = in_pipe([*tell, "plain", "200", "-1"]).stdout
     assert "\x1b" not in said and "\r" not in said
     lines = said.splitlines()
-    assert lines[0].endswith("batch of 64 in 8 microbatches, 93,322 parameters, arena of 8.4 MB, 200 steps")
+    assert lines[0].startswith("digits: 200 steps of 64 samples (8 microbatches), 4 workers (1 to 4), 93,322 param")
     assert "hello from the script" in lines
     assert any("chaos: kill worker 0 (pid 4711)" in line for line in lines)
     assert any("step 200 of 200" in line for line in lines)

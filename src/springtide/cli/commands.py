@@ -65,7 +65,6 @@ def main() -> None:
     """Run `tide` and leave with its exit code; no traceback reaches the user."""
     try:
         code = tide.main(prog_name="tide", standalone_mode=False)
-        sys.stdout.flush()
     except SpringtideError as error:
         code = _say(str(error), error.exit_code)
     except click.exceptions.NoArgsIsHelpError as error:
@@ -75,12 +74,19 @@ def main() -> None:
     except (KeyboardInterrupt, click.Abort):
         code = 130
     except BrokenPipeError:
-        # Who read us (head, less) has seen enough; nothing more can be said, not even at exit.
-        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         code = 0
     except Exception as error:
         code = _bug(error)
+    _flush()
     sys.exit(code if isinstance(code, int) else 0)
+
+
+def _flush() -> None:
+    """Who read us (head, less) may have seen enough: then nothing more can be said, not even at exit."""
+    try:
+        sys.stdout.flush()
+    except OSError:
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
 
 
 def _say(message: str, code: int) -> int:

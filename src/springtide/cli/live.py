@@ -25,7 +25,7 @@ _STYLES = {
     "supervisor": "yellow",
     "warning": "yellow",
     "error": "red",
-    "checkpoint": "dim",
+    "checkpoint": "cyan",
 }
 _DOTS = {
     **dict.fromkeys(("lost", "dead", "stopped", "killed"), ("✕", "x", "red")),
@@ -56,7 +56,7 @@ def live(report: Report, console: Console | None = None) -> Iterator[Show]:
                 screen.stop()
                 _print_closing(console, report)
                 tell_failure(event)
-            elif is_told(event) and event["event"] not in ("evaluation", "checkpoint"):
+            elif is_told(event, report) and event["event"] not in ("evaluation", "checkpoint"):
                 _print_told(console, block.pace.elapsed(event), event)
             elif event["event"] == "tick":
                 screen.update(block.drawn(), refresh=True)
@@ -65,8 +65,11 @@ def live(report: Report, console: Console | None = None) -> Iterator[Show]:
 
 
 def _print_told(console: Console, elapsed: str, event: Event) -> None:
-    line = Text(f"{elapsed:>10}  ", style="dim")
-    console.print(line.append(events.sentence(event), style=_STYLES.get(event["event"], "bold")))
+    if event["event"] == "start":
+        console.print(Text(events.sentence(event), style="bold"))
+    else:
+        line = Text(f"{elapsed:>10}  ", style="dim")
+        console.print(line.append(events.sentence(event), style=_STYLES.get(event["event"], "default")))
 
 
 def _print_closing(console: Console, report: Report) -> None:
@@ -99,7 +102,7 @@ class Block:
                 self._evaluation = event
             case "start":
                 pass
-            case _ if is_told(event):
+            case _ if is_told(event, self._report):
                 self._last = event
 
     def drawn(self) -> RenderableType:
@@ -117,11 +120,9 @@ class Block:
             rows.add_row("  held out", metrics)
         rows.add_row("  workers", self._dots())
         if self._last:
-            style = _STYLES.get(self._last["event"], "")
-            rows.add_row(
-                "  last",
-                Text(f"{events.sentence(self._last)} ({self._ago()})", style=style, overflow="ellipsis", no_wrap=True),
-            )
+            line = Text(f"{self._ago()}  ", style="dim")
+            line.append(events.sentence(self._last), style=f"not dim {_STYLES.get(self._last['event'], 'default')}")
+            rows.add_row("  last", line)
         return Group(Text(""), rows)
 
     def _progress(self) -> RenderableType:

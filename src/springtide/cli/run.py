@@ -5,7 +5,7 @@ from __future__ import annotations
 import os
 import re
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import click
 
@@ -13,6 +13,11 @@ from springtide.cli import run_arguments
 from springtide.spec import quantities
 from springtide.spec.errors import UserError
 from springtide.train.options import LaunchOptions
+
+if TYPE_CHECKING:
+    from springtide.cli.show import Show
+    from springtide.train.events import Event
+    from springtide.train.report import Report
 
 
 @click.command(cls=run_arguments.RunCommand, epilog=run_arguments.EPILOG)
@@ -64,15 +69,26 @@ def run(
 
     told = Report()
     with shown(as_json=as_json, quiet=quiet, report=told) as show:
-
-        def on_event(event: dict[str, Any]) -> None:
-            told.add(event)
-            show(event)
-
-        code = launcher.launch(options, on_event)
+        code: int = launcher.launch(options, _watching(told, show))
     if told.start or told.end:
         _write(told, report_path, plot_path)
     return code
+
+
+def _watching(told: Report, show: Show) -> Show:
+    """What the launcher calls: a closed pipe or a full disk under stdout ends no training."""
+    watched = True
+
+    def on_event(event: Event) -> None:
+        nonlocal watched
+        told.add(event)
+        if watched:
+            try:
+                show(event)
+            except OSError:
+                watched = False
+
+    return on_event
 
 
 def launch_options(script: str, arguments: tuple[str, ...], **said: Any) -> LaunchOptions:
@@ -181,7 +197,7 @@ def _target(text: str | None, where: str, endings: tuple[str, ...]) -> Path | No
     return path
 
 
-def _write(told: Any, report: Path | None, plot: Path | None) -> None:
+def _write(told: Report, report: Path | None, plot: Path | None) -> None:
     if report:
         from springtide.train.report import write
 

@@ -82,19 +82,18 @@ def _plain(report: Report) -> Iterator[Show]:
                 click.echo(pace.line())
         elif event["event"] == "end":
             click.echo("\n".join(closing(report)))
-        elif is_told(event) and event["event"] != "error":
-            click.echo(
-                f"{pace.elapsed(event):>8}  {events.sentence(event)}" if report.start else events.sentence(event)
-            )
+        elif is_told(event, report) and event["event"] != "error":
+            told = event["event"] != "start" and report.start
+            click.echo(f"{pace.elapsed(event):>8}  {events.sentence(event)}" if told else events.sentence(event))
         tell_error(event)
         tell_failure(event)
 
     yield show
 
 
-def is_told(event: Event) -> bool:
+def is_told(event: Event, report: Report) -> bool:
     """Whether a person reads a line about it: what happens to single workers is told by the generation it leads to."""
-    return event["event"] not in (*events.UNRECORDED, "step", "end", "worker")
+    return event["event"] not in (*events.UNRECORDED, "step", "end", "worker") and not report.is_routine(event)
 
 
 def tell_error(event: Event) -> None:

@@ -96,7 +96,8 @@ def _start(event: Event) -> str:
     resumed = f", resumed from step {event['resumed_step']}" if event.get("resumed_step") else ""
     return (
         f"{event['name']}: {plural(event['steps'], 'step')} of {plural(event['batch_size'], 'sample')} "
-        f"({plural(event['microbatches'], 'microbatch', 'microbatches')}), {plural(event['workers'], 'worker')}{between}, "
+        f"({plural(event['microbatches'], 'microbatch', 'microbatches')}), "
+        f"{plural(event['workers'], 'worker')}{between}, "
         f"{plural(event['parameters'], 'parameter')}, arena {bytes_text(event['arena_bytes'])}{resumed}"
     )
 
