@@ -66,7 +66,7 @@ def _plain(axes: Axes) -> None:
         axes.spines[side].set_visible(False)
     for side in ("left", "bottom"):
         axes.spines[side].set_color("#c9d2da")
-    axes.tick_params(colors=_FAINT, labelsize=8.5, length=3)
+    axes.tick_params(which="both", colors=_FAINT, labelsize=8.5, length=3)
     axes.grid(axis="y", color="#eef2f5", linewidth=0.8)
     axes.set_axisbelow(True)
 
@@ -96,6 +96,7 @@ def _draw_loss(axes: Axes, report: Report) -> None:
     seen = sorted([*losses, *(loss for _, loss in held)])
     if seen[0] > 0 and seen[-1] / seen[0] > 50:
         axes.set_yscale("log")
+        axes.yaxis.set_major_formatter("{x:g}")
 
 
 def _draw_lanes(axes: Axes, report: Report) -> None:
@@ -135,7 +136,7 @@ def _draw_pace(axes: Axes, report: Report) -> None:
     gaps = [(after - report.began, after - before) for before, after in pairwise(report.times)]
     if gaps:
         times, seconds = zip(*gaps, strict=True)
-        axes.vlines(times, 0, seconds, color=_TIDE, linewidth=max(0.4, min(1.5, 500 / len(gaps))))
+        axes.vlines(times, 0, seconds, color=_TIDE, linewidth=max(0.8, min(1.5, 500 / len(gaps))))
         axes.set_ylim(0, max(seconds) * 1.15)
         axes.yaxis.set_major_formatter(lambda value, _: duration_text(value) if value else "0")
         axes.yaxis.set_major_locator(_few_ticks())
@@ -179,11 +180,11 @@ def _steps_of_workers(report: Report) -> list[tuple[float, int]]:
 
 
 def _smoothed(values: list[float]) -> list[float]:
-    """The mean over a window around each value, of a fortieth of the run and narrower at both ends."""
-    reach = len(values) // 80
+    """The mean over a window around each value, of a fortieth of the run; at both ends over the half that there is."""
+    reach, last = len(values) // 80, len(values) - 1
     sums = [0.0, *accumulate(values)]
-    windows = [min(reach, at, len(values) - 1 - at) for at in range(len(values))]
-    return [(sums[at + wide + 1] - sums[at - wide]) / (2 * wide + 1) for at, wide in enumerate(windows)]
+    windows = [(max(0, at - reach), min(last, at + reach) + 1) for at in range(len(values))]
+    return [(sums[end] - sums[begin]) / (end - begin) for begin, end in windows]
 
 
 def _title(report: Report) -> str:
