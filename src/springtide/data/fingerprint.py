@@ -41,7 +41,7 @@ def fingerprint(dataset: Any) -> str:
         _array(digest, dataset)
     elif isinstance(tensors, tuple | list) and tensors and all(_is_tensor(tensor) for tensor in tensors):
         for tensor in tensors:
-            _array(digest, _numpy(tensor))
+            _tensor(digest, tensor)
     elif is_subset(dataset):
         _array(digest, np.asarray(dataset.indices, dtype=np.int64))
         digest.update(fingerprint(dataset.dataset).encode())
@@ -76,7 +76,7 @@ def _value(digest: hashlib.blake2b, value: Any, depth: int = 0) -> None:
     elif isinstance(value, np.ndarray):
         _array(digest, value)
     elif _is_tensor(value):
-        _array(digest, _numpy(value))
+        _tensor(digest, value)
     elif isinstance(value, Mapping):
         digest.update(b"map%d" % len(value))
         for key in value:
@@ -124,9 +124,10 @@ def _is_tensor(value: Any) -> bool:
     return all(hasattr(value, name) for name in ("detach", "cpu", "numpy", "dtype", "shape"))
 
 
-def _numpy(tensor: Any) -> NDArray[Any]:
+def _tensor(digest: hashlib.blake2b, tensor: Any) -> None:
+    digest.update(str(tensor.dtype).encode())
     plain = tensor.detach().cpu()
     try:
-        return np.asarray(plain.numpy())
+        _array(digest, np.asarray(plain.numpy()))
     except TypeError:  # numpy has no bfloat16; float32 holds each of its values
-        return np.asarray(plain.float().numpy())
+        _array(digest, np.asarray(plain.float().numpy()))

@@ -220,8 +220,11 @@ def _borders(file: File, quotes: bool, most: int | None = None) -> NDArray[np.in
         if inside:
             return _borders(file, quotes=False, most=most)
     borders = np.concatenate(found)
-    if start == file.size_bytes and borders[-1] != start:
+    unended = start == file.size_bytes and borders[-1] != start
+    if unended:
         borders = np.append(borders, start)
     ended_by_two = len(borders) > 1 and file.read(int(borders[1]) - 2, 2) == b"\r\n"
-    written = np.flatnonzero(np.diff(borders) > (2 if ended_by_two else 1))
-    return np.append(borders[written], borders[-1])
+    holds = np.diff(borders) > (2 if ended_by_two else 1)
+    if unended:
+        holds[-1] = True
+    return np.append(borders[:-1][holds], borders[-1])

@@ -65,7 +65,7 @@ class Images(Records):
                 f'{self.folder}/{name}: this image cannot be read: {words}; mend or remove it, or give on_bad="skip"'
             ) from None
         rows: NDArray[Any] = pixels.reshape(*pixels.shape[:2], CHANNELS[self._mode])
-        planes = np.ascontiguousarray(rows.transpose(2, 0, 1))
+        planes = np.array(rows.transpose(2, 0, 1), order="C")
         if self._dtype == "float32":
             planes = planes.astype(np.float32) / np.float32(255)
         return planes, self._labels[name.partition("/")[0]]

@@ -14,9 +14,8 @@ from numpy.typing import NDArray
 from torch.utils.data import Subset, TensorDataset, default_collate, default_convert
 
 from springtide.data.order import Indices, OrderLike
+from springtide.train.ahead import Group, Item
 
-Item = tuple[int, int]  # (step, microbatch)
-Group = tuple[Item, ...]  # what is made into one batch: one microbatch, or those of a fused pass
 Seed = Callable[[int, int], None]
 Gather = Callable[[Indices], Any]
 
@@ -42,7 +41,7 @@ class Fetch:
         self, dataset: Any, order: OrderLike, collate: Callable[[list[Any]], Any] | None, seed: Seed | None
     ) -> None:
         own = getattr(dataset, "collate", None)
-        self.collate: Callable[[list[Any]], Any] = collate or (_with_tensors(own) if own is not None else default_collate)
+        self.collate: Callable[[list[Any]], Any] = collate or (_with_tensors(own) if own else default_collate)
         self.pure = collate is None and _draws_nothing(dataset)
         self._gather = _gatherer(dataset) if self.collate is default_collate else None
         self._dataset, self._order, self._seed = dataset, order, None if self.pure else seed

@@ -6,33 +6,25 @@ be a nursery that forks.
 
 from __future__ import annotations
 
-import contextlib
-import ctypes
-import os
 import random
-import signal
 import threading
 import time
-import traceback
-from collections import deque
-from collections.abc import Callable, Iterator, Sequence
-from dataclasses import dataclass
+from collections.abc import Callable, Sequence
 from typing import Any, Protocol
 
 import numpy as np
 import torch
-from torch.utils.data import DataLoader
 
 from springtide.data.order import OrderLike
 from springtide.spec import UserError
-from springtide.train.fetching import Fetch, Fetched, Group, Item, Seed, label
+from springtide.train.ahead import Ahead, Group, Item
+from springtide.train.fetching import Fetch, Fetched, Seed
+from springtide.train.loader_processes import Processes
 
 __all__ = ["Fetched", "Loader"]
 
 THREAD_PAYS_SECONDS = 300e-6  # several times what handing a batch from one thread to another costs
 MEASURED = 4  # fetches before `auto` decides
-RESTARTS = 3
-_PR_SET_PDEATHSIG = 1
 
 
 class Loader:
@@ -106,7 +98,7 @@ class Loader:
             if self._mode == "thread":
                 self._source = _Thread(self._fetch, self._ahead)
             elif self._mode == "process":
-                self._source = _Processes(self._fetch, self._ahead, self._processes)
+                self._source = Processes(self._fetch, self._ahead, self._processes)
             else:
                 self._source = _Main(self._fetch)
         return self._source
@@ -119,37 +111,6 @@ def _parse(mode: str) -> tuple[str, int]:
     if kind == "process" and number.isdecimal() and int(number) > 0:
         return kind, int(number)
     raise UserError(f'loading="{mode}" is not a way to load; write "auto", "main", "thread" or "process:2"')
-
-
-class _Ahead:
-    """What will be asked next: what was said, then the same microbatches of the steps that follow."""
-
-    def __init__(self, size: int) -> None:
-        self.size = size
-        self._listed: deque[Group] = deque()
-        self._pattern: list[Group] = []
-
-    def expect(self, groups: Sequence[Group]) -> None:
-        self._listed = deque(groups)
-        self._pattern = [group for group in groups if group[0][0] == groups[-1][0][0]]
-
-    def asked(self, group: Group) -> None:
-        if group in self._listed:
-            while self._listed.popleft() != group:
-                pass
-
-    def upcoming(self) -> list[Group]:
-        while self._pattern and len(self._listed) < self.size:
-            self._pattern = [tuple((step + 1, m) for step, m in group) for group in self._pattern]
-            self._listed.extend(self._pattern)
-        return [self._listed[i] for i in range(min(self.size, len(self._listed)))]
-
-    def trim(self, ready: dict[Group, Any]) -> None:
-        """Keeps what is ready within twice the size: the oldest that nobody expects goes first."""
-        if len(ready) > 2 * self.size:
-            wanted = self.upcoming()
-            for group in [group for group in ready if group not in wanted][: len(ready) - 2 * self.size]:
-                del ready[group]
 
 
 class _Source(Protocol):
@@ -174,7 +135,7 @@ class _Thread:
 
     def __init__(self, fetch: Fetch, ahead: int) -> None:
         self._fetch = fetch
-        self._ahead = _Ahead(ahead)
+        self._ahead = Ahead(ahead)
         self._ready: dict[Group, Fetched | Exception] = {}
         self._busy: Group | None = None
         self._closed = False
@@ -249,144 +210,3 @@ def _generators() -> list[Any]:
 
 def _same(before: list[Any], after: list[Any]) -> bool:
     return before[:2] == after[:2] and all(np.array_equal(a, b) for a, b in zip(before[2], after[2], strict=True))
-
-
-@dataclass(frozen=True)
-class _Failure:
-    """An exception on its way from a loader process, in parts that torch's queue can carry."""
-
-    kind: type[Exception]
-    words: tuple[Any, ...]
-    trace: str
-    item: Item
-    samples: list[int]
-    sample: int | None
-
-    @classmethod
-    def of(cls, error: Exception, group: Group) -> _Failure:
-        kind, words = type(error), error.args
-        try:
-            kind(*words)
-            plain = "<locals>" not in kind.__qualname__ and all(isinstance(word, str | int | float) for word in words)
-        except Exception:
-            plain = False
-        if not plain:
-            kind, words = RuntimeError, (f"{kind.__name__}: {error}",)
-        trace = "".join(traceback.format_exception(error))
-        item, samples = getattr(error, "item", group[0]), getattr(error, "samples", [])
-        return cls(kind, words, trace, item, samples, getattr(error, "sample", None))
-
-    def error(self) -> Exception:
-        error = self.kind(*self.words)
-        label(error, self.item, self.samples, self.sample)
-        error.add_note(f"in a loader process:\n{self.trace}")
-        return error
-
-
-class _Served:
-    """What a loader process sees as its dataset: a group goes in, its batch comes out."""
-
-    def __init__(self, fetch: Fetch) -> None:
-        self._fetch = fetch
-
-    def __getitem__(self, group: Group) -> tuple[Group, Fetched | _Failure | None]:
-        if not group:
-            return group, None
-        try:
-            return group, self._fetch(group)
-        except Exception as error:
-            return group, _Failure.of(error, group)
-
-
-class _Processes:
-    """Processes of torch's DataLoader, fed one group at a time with what is expected."""
-
-    def __init__(self, fetch: Fetch, ahead: int, processes: int) -> None:
-        self._fetch, self._processes = fetch, processes
-        self._ahead = _Ahead(max(ahead, processes))
-        self._ready: dict[Group, Fetched | _Failure] = {}
-        self._sent: deque[Group] = deque()
-        self._urgent: Group | None = None
-        self._iterator: Iterator[tuple[Group, Fetched | _Failure | None]] | None = None
-
-    def expect(self, groups: Sequence[Group]) -> None:
-        self._ahead.expect(groups)
-
-    def get(self, group: Group) -> Fetched:
-        if group not in self._ready and group not in self._sent:
-            self._urgent = group
-        restarts = 0
-        while group not in self._ready:
-            try:
-                self._receive()
-            except RuntimeError:
-                # A loader process died (killed, out of memory): the samples are still there to be fetched.
-                restarts += 1
-                if restarts > RESTARTS:
-                    raise
-                self.close()
-                self._urgent = group
-        self._ahead.asked(group)
-        found = self._ready.pop(group)
-        self._ahead.trim(self._ready)
-        if isinstance(found, _Failure):
-            raise found.error()
-        return found
-
-    def _receive(self) -> None:
-        if self._iterator is None:
-            self._iterator = self._start()
-        group, found = next(self._iterator)
-        self._sent.popleft()
-        if found is not None:
-            self._ready[group] = found
-
-    def __iter__(self) -> Iterator[Group]:
-        """The sampler: never at an end, and an empty group where nothing is expected."""
-        while True:
-            group, self._urgent = self._urgent, None
-            if group is None:
-                taken = {*self._sent, *self._ready}
-                group = next((each for each in self._ahead.upcoming() if each not in taken), ())
-            self._sent.append(group)
-            yield group
-
-    def _start(self) -> Iterator[tuple[Group, Fetched | _Failure | None]]:
-        handler = signal.getsignal(signal.SIGCHLD)
-        loader: DataLoader[Any] = DataLoader(
-            _Served(self._fetch),  # type: ignore[arg-type]
-            batch_size=None,
-            sampler=self,
-            collate_fn=_unchanged,
-            num_workers=self._processes,
-            prefetch_factor=-(-self._ahead.size // self._processes),
-            multiprocessing_context="fork",
-            worker_init_fn=_Bound(os.getpid()),
-            generator=torch.Generator(),  # or it would draw from the model's
-        )
-        iterator = iter(loader)
-        # torch raises from its signal handler in the midst of the user's code when a loader process dies; here `next`
-        # finds out and new ones are started.
-        with contextlib.suppress(ValueError, TypeError):
-            signal.signal(signal.SIGCHLD, handler)
-        return iterator
-
-    def close(self) -> None:
-        self._iterator = None  # torch ends its processes when nobody holds the iterator
-        self._sent.clear()
-
-
-def _unchanged(found: Any) -> Any:
-    return found
-
-
-class _Bound:
-    """Ties the life of a loader process to the worker that started it."""
-
-    def __init__(self, parent: int) -> None:
-        self._parent = parent
-
-    def __call__(self, number: int) -> None:
-        ctypes.CDLL(None, use_errno=True).prctl(_PR_SET_PDEATHSIG, signal.SIGKILL, 0, 0, 0)
-        if os.getppid() != self._parent:  # it died before the kernel was told
-            os._exit(1)
