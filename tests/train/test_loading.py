@@ -6,6 +6,7 @@ import os
 import random
 import signal
 import threading
+import time
 from collections.abc import Iterator
 from typing import Any
 
@@ -266,3 +267,39 @@ def test_loader_processes_die_with_their_worker() -> None:
 def test_an_unknown_mode_is_told(mode: str) -> None:
     with pytest.raises(UserError, match='is not a way to load; write "auto", "main", "thread" or "process:2"'):
         Loader(Plain(), an_order(), mode=mode, seed=seed)
+
+
+class Slow(Plain):
+    """Costs more to read than a hand-over to a thread, and says that it draws no random numbers."""
+
+    pure = True
+
+    def __getitem__(self, index: int) -> tuple[np.ndarray, int]:
+        begun = time.perf_counter()
+        while time.perf_counter() - begun < 1e-4:
+            pass
+        return np.full(4, index, dtype=np.float32), threading.get_ident()
+
+
+class Quick(Plain):
+    pure = True
+
+    def __getitem__(self, index: int) -> tuple[np.ndarray, int]:
+        return np.full(4, index, dtype=np.float32), threading.get_ident()
+
+
+def test_auto_reads_slow_data_in_a_thread_and_other_data_in_place(loaders: list[Loader]) -> None:
+    for dataset, elsewhere in ((Slow(), True), (Quick(), False)):
+        loader = Loader(dataset, an_order(), seed=seed)
+        loaders.append(loader)
+        last = batches(loader, ITEMS * 2)[-1]
+        assert (last.batch[1][0].item() != threading.get_ident()) == elsewhere
+
+
+def test_a_dataset_that_may_draw_is_never_read_in_a_thread_unasked(loaders: list[Loader]) -> None:
+    class Unknown(Slow):
+        pure = False
+
+    loader = Loader(Unknown(), an_order(), seed=seed)
+    loaders.append(loader)
+    assert {each.batch[1][0].item() for each in batches(loader)} == {threading.get_ident()}
