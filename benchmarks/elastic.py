@@ -82,9 +82,10 @@ def kill(name: str, count: int) -> Callable[[Trial], None]:
     def event(trial: Trial) -> None:
         trial.settle()
         running = trial.running
-        moment = trial.strike(running.workers()[-count:])
+        victims = running.workers()[-count:]
+        moment = trial.strike(victims)
         if isinstance(running, Torchft) and count == WORKERS:
-            running.revive()
+            running.revive(victims)
         running.wait_steps_after(moment, 3, trial.watch.recovery_seconds)
         steps = running.steps()
         if count == WORKERS:
@@ -92,8 +93,8 @@ def kill(name: str, count: int) -> Callable[[Trial], None]:
         else:
             trial.row(f"{name}: delay", delay_seconds(steps, moment, ordinary_seconds(steps, moment)))
         trial.row(f"{name}: steps done again", steps_lost(steps, moment), "")
-        if isinstance(running, Torchft):
-            running.revive()
+        if isinstance(running, Torchft) and count < WORKERS:
+            running.revive(victims)
 
     return event
 
@@ -115,8 +116,7 @@ def stop(trial: Trial) -> None:
         os.kill(victim, signal.SIGCONT)
     if isinstance(running, Torchft):
         processes.kill(victim)
-        running.replicas[-1].wait()
-        running.revive()
+        running.revive([victim])
 
 
 def chief(trial: Trial) -> None:

@@ -219,7 +219,7 @@ class Torchrun(Running):
 
 
 class Torchft(Running):
-    """A lighthouse and one process per replica group; whoever dies is started again by `revive`."""
+    """A lighthouse and one process per replica group; who was killed is started again by `revive`."""
 
     def __init__(self, folder: Path, environment: dict[str, str], arguments: list[str], workers: int) -> None:
         super().__init__(folder, environment)
@@ -237,16 +237,15 @@ class Torchft(Running):
 
     def join(self) -> None:
         replica = self.start(self.command, REPLICA=str(len(self.replicas)))
-        self.replicas.append(replica)
-        if len(self.replicas) == 1:
-            self.watch(replica)
+        self.replicas.append(replica)  # not watched: any of them may die, all of them too, and be started again
 
-    def revive(self) -> None:
-        """Starts every dead replica again."""
-        if not self.workers():
+    def revive(self, killed: Sequence[int]) -> None:
+        """Starts the replicas whose processes were killed again, as their launcher would."""
+        if len(killed) == len(self.replicas):
             self.lives.append(time.time())
         for k, replica in enumerate(self.replicas):
-            if replica.poll() is not None:
+            if replica.pid in killed:
+                replica.wait()
                 self.replicas[k] = self.start(self.command, REPLICA=str(k))
 
     def steps(self) -> list[Step]:

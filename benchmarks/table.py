@@ -94,6 +94,8 @@ def grid(rows: Sequence[Row], metric: str, against: str = "") -> tuple[list[str]
                 cell += f"  ({row.value / peer:.2f})"
             cells.append(cell)
         lines.append([work, str(workers or ""), *cells])
+    if not any(line[1] for line in lines):
+        return ["", *systems], [[line[0], *line[2:]] for line in lines]
     return ["work", "workers", *systems], lines
 
 
