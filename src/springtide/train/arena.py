@@ -59,6 +59,8 @@ class Word:
     INITIALISED = 15  # written by the first worker or the nursery: the state of step 0 or of a checkpoint is in
     DRAINED = 16  # a loop body left by `break`: the tick that it ended, written by that worker
     AUDITED, EXPECTED, EXPECTED_SUM = 17, 18, 19  # written by the main worker: what the order says was to be counted
+    WANTED, CHANGES = 20, 21  # workers asked for; memberships so far
+    SCRIPT_DONE = 22  # written by the main worker: what follows the loop has run
     BELL, WATCH = 24, 32  # futexes, a cache line each
     COUNT = 40
 
@@ -93,6 +95,7 @@ class StepRecord:
     samples: int
     generation: int
     skipped: bool
+    stamped: bool = False  # `time` is that of the commit, not of chunk 0
 
 
 def _align(offset: int, to: int = 64) -> int:
@@ -294,19 +297,22 @@ class Arena:
         self._ring_step(record.step)[0] = 0
         view[1], view[2], view[3] = record.time, record.loss, float(record.workers)
         view[4], view[5], view[6] = float(record.samples), float(record.generation), float(record.skipped)
+        view[7] = 0.0
         self._ring_step(record.step)[0] = record.step
 
     def stamp_step(self, step: int, time: float) -> None:
         """The step is committed now."""
-        self._ring_view(step)[1] = time
+        view = self._ring_view(step)
+        view[1], view[7] = time, 1.0
 
     def steps_after(self, step: int, upto: int) -> Iterator[StepRecord]:
         """Records of the steps in (step, upto] that the ring still holds; `upto` must be committed."""
         for wanted in range(max(step + 1, upto - RING + 2), upto + 1):
             view = self._ring_view(wanted)
             if self._ring_step(wanted)[0] == wanted:
-                _, time, loss, workers, samples, generation, skipped = view[:7].tolist()
-                yield StepRecord(wanted, time, loss, int(workers), int(samples), int(generation), bool(skipped))
+                _, time, loss, workers, samples, generation, skipped, stamped = view.tolist()
+                counts = int(workers), int(samples), int(generation)
+                yield StepRecord(wanted, time, loss, *counts, bool(skipped), bool(stamped))
 
     def _ring_view(self, step: int) -> memoryview[float]:
         return self.reals(self.at.ring + step % RING * _RING_WORDS * 8, _RING_WORDS)

@@ -91,7 +91,9 @@ def trained(given: Arguments) -> tuple[list[tuple[str, Tensor, int]], list[tuple
     groups = {id(p): number for number, group in enumerate(given.optimizer.param_groups) for p in group["params"]}
     if not groups:
         raise UserError("the optimizer holds no parameters; make it from model.parameters()")
-    parameters, constants, seen = [], [], set()
+    parameters: list[tuple[str, Tensor, int]] = []
+    constants: list[tuple[str, Tensor]] = []
+    seen = set()
     for name, tensor in given.model.named_parameters():
         seen.add(id(tensor))
         if id(tensor) in groups:
@@ -120,7 +122,7 @@ def tied(model: nn.Module) -> dict[str, str]:
 def guarded(optimizer: Optimizer) -> Iterator[None]:
     """While the loop runs, a step or a new group of the user's own gets a sentence, and `zero_grad` does nothing."""
 
-    def step(*_: Any, **__: Any) -> None:
+    def step(*_: Any, **__: Any) -> Any:
         if sys._getframe(1).f_globals.get("__name__", "").partition(".")[0] in ("springtide", "torch"):
             return original(*_, **__)
         raise UserError(f"{_line()}: the run calls optimizer.step() itself, once all microbatches are in; delete the line")

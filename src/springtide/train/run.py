@@ -12,6 +12,7 @@ from torch.optim import Optimizer
 from springtide.data.order import Order, OrderLike
 from springtide.spec import UserError
 from springtide.train import arguments, futex
+from springtide.train.arena import Word
 from springtide.train.assembly import Assembly
 from springtide.train.course import Schedule
 from springtide.train.evaluation import Evaluate
@@ -161,6 +162,25 @@ class Run:
         """Call it with the metrics after each evaluation, in the main worker."""
         self._on_evaluate.append(call)
 
+    @property
+    def was_iterated(self) -> bool:
+        """Whether the loop was entered."""
+        return self._worker is not None
+
+    @property
+    def finished(self) -> bool:
+        """Whether the loop has ended, and the model lies in memory of its own."""
+        return self._finished
+
+    def close(self) -> None:
+        """The script has come to its end; a loop that was left before it was over ends the run for all."""
+        if self._worker is None:
+            return
+        if not self._finished:
+            self._worker.drain()
+            self._end(self._worker)
+        self._worker.arena.words[Word.SCRIPT_DONE] = 1
+
     def load_best(self) -> None:
         """After the loop: give the model the best parameters that `evaluate` found."""
         if not self._finished or self._worker is None:
@@ -173,6 +193,8 @@ class Run:
         if at is None:
             return {}
         samples = [] if at.indices is None else [int(index) for index in at.indices]
+        if self._finished:
+            return {"after_loop": True}
         return {"step": at.step, "microbatch": at.microbatches[0] if at.microbatches else None, "samples": samples}
 
     def _guarded(self, worker: Worker) -> Batches:

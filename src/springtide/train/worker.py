@@ -314,9 +314,13 @@ class Worker:
         while frame is not None and frame.f_code.co_filename.startswith(_HERE):
             frame = frame.f_back  # type: ignore[assignment]
         if frame is not None and dis.opname[frame.f_code.co_code[frame.f_lasti]] in _DROPS:
-            self.arena.words[Word.DRAINED] = now.tick
-            self._dirty = True
-            self._ring()
+            self.drain()
+
+    def drain(self) -> None:
+        """End the run with the last committed step: the tick under way cannot be committed without this worker's block."""
+        self.arena.words[Word.DRAINED] = self.now.tick
+        self._dirty = True
+        self._ring()
 
     # --- reduction and update
 

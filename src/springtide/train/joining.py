@@ -1,0 +1,205 @@
+"""A script's process and its supervisor: introduction, the nursery's forks, heartbeat, and taking leave."""
+
+from __future__ import annotations
+
+import os
+import sys
+import threading
+import time
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import torch
+
+from springtide.data.order import OrderLike
+from springtide.spec import SpringtideError, UserError
+from springtide.train import control, futex, process
+from springtide.train.arena import Arena, Row, Shape, State, Word
+from springtide.train.control import Channel, Message
+from springtide.train.protocol import Kind
+from springtide.train.vigil import BEAT_SECONDS
+
+if TYPE_CHECKING:
+    from springtide.train.assembly import Assembly
+    from springtide.train.worker import Worker
+
+_ORPHAN_SECONDS = 5.0
+
+
+def join(assembly: Assembly) -> tuple[Arena, int]:
+    """Introduce this process to the supervisor. Returns the arena and the row of the worker that it is.
+
+    In a nursery, this returns in each fork; the nursery itself stays inside until it is no longer needed.
+    """
+    launch = assembly.launch
+    channel, reply = _introduce(assembly)
+    assembly.adopt_block_size(int(reply["block_size"]))
+    arena = Arena(launch.arena, Shape(**reply["shape"]))
+    if reply["initialise"]:
+        assembly.initialise(arena, reply["resume"])
+    if launch.role == "cold":
+        channel.close()
+        return arena, launch.worker
+    why = _cannot_fork(assembly.given.device)
+    if why:
+        channel.send({"do": "initialised"})
+        channel.send({"do": "cannot fork", "why": why})
+        channel.receive()
+        _go()
+    _warm_up()
+    return arena, _serve(assembly, channel)
+
+
+def report_for_work(arena: Arena, me: int) -> None:
+    """Say that this worker is warm: imports, model, data and the arena's pages are there."""
+    row = arena.rows[me]
+    futex.populate(arena.base, arena.at.fixed)
+    row[Row.BEAT] = time.monotonic_ns()
+    threading.Thread(target=_beat, args=(arena, me), daemon=True, name="heartbeat").start()
+    row[Row.STATE] = State.READY
+    arena.tell(time.monotonic_ns())
+
+
+def leave(worker: Worker, order: OrderLike, step: int) -> None:
+    """At the end of the loop. Returns in the main worker; the others wait, lest it die, and end with the script.
+
+    A run that was stopped before its last step ends in all workers: what follows the loop is for a finished run. So does
+    a worker that no table names any more.
+    """
+    arena, row = worker.arena, worker.row
+    if worker.now.kind != Kind.END and not worker.drained:
+        _go()
+    stopped = arena.words[Word.STOP] and not worker.drained and step < worker.job.recipe.course.steps
+    row[Row.STATE] = State.ENDED
+    while True:
+        seen = row[Row.WAKE]
+        if worker.main:
+            _audit(arena, order, step)
+            arena.tell(time.monotonic_ns())
+            if not stopped:
+                return
+        if arena.words[Word.FINISHED] and (stopped or arena.words[Word.SCRIPT_DONE]):
+            _go()
+        arena.park(worker.me, seen)
+
+
+def _audit(arena: Arena, order: OrderLike, step: int) -> None:
+    """Write down what the order says must have been counted by now."""
+    count, total = order.expected(step)
+    arena.words[Word.EXPECTED] = count
+    arena.words[Word.EXPECTED_SUM] = total - (1 << 64) if total >= 1 << 63 else total
+    arena.words[Word.AUDITED] = step + 1
+
+
+def _introduce(assembly: Assembly) -> tuple[Channel, Message]:
+    launch = assembly.launch
+    channel = control.connect(Path(launch.control))
+    reply = channel.ask({"do": "ready", "role": launch.role, "description": assembly.description()})
+    if reply is None:
+        raise SpringtideError("the supervisor hung up")
+    if sentence := reply.get("refused") or reply.get("error"):
+        raise UserError(str(sentence)) if reply.get("exit_code", 2) == 2 else SpringtideError(str(sentence))
+    return channel, reply
+
+
+def _serve(assembly: Assembly, channel: Channel) -> int:
+    """The nursery's life: fork when asked. In each fork, returns the row."""
+    channel.send({"do": "initialised"})
+    while True:
+        message = channel.receive()
+        if message is None:
+            channel = _reintroduce(assembly, channel)
+        elif message.get("do") == "fork":
+            threads = len(os.listdir("/proc/self/task"))
+            if threads != 1:
+                channel.send({"do": "cannot fork", "why": f"the script left {threads - 1} threads running"})
+                channel.receive()
+                _go()
+            worker = int(message["worker"])
+            pid = _fork()
+            if pid == 0:
+                _become(assembly, worker)
+                channel.close()
+                return worker
+            channel.send({"do": "forked", "worker": worker, "pid": pid})
+
+
+def _reintroduce(assembly: Assembly, channel: Channel) -> Channel:
+    """The supervisor is gone: call its successor, which the launcher starts; without a launcher there is none."""
+    channel.close()
+    try:
+        channel, _ = _introduce(assembly)
+    except (OSError, SpringtideError):
+        _go()
+    channel.send({"do": "initialised"})
+    return channel
+
+
+def _fork() -> int:
+    """Fork twice, so that the worker is nobody's child here: its exit status goes to the launcher. 0 in the worker."""
+    reader, writer = os.pipe()
+    middle = os.fork()
+    if middle == 0:
+        worker = os.fork()
+        if worker == 0:
+            os.close(reader)
+            os.close(writer)
+            return 0
+        os.write(writer, str(worker).encode())
+        os._exit(0)
+    os.close(writer)
+    told = os.read(reader, 32)
+    os.close(reader)
+    os.waitpid(middle, 0)
+    return int(told)
+
+
+def _become(assembly: Assembly, worker: int) -> None:
+    """A session and a log of its own."""
+    os.setsid()
+    sys.stdout.flush()
+    sys.stderr.flush()
+    log = os.open(f"{assembly.launch.folder}/workers/worker-{worker}.log", os.O_WRONLY | os.O_CREAT | os.O_APPEND, 0o600)
+    os.dup2(log, 1)
+    os.dup2(log, 2)
+    os.close(log)
+
+
+def _cannot_fork(device: str) -> str:
+    """Why workers cannot be forked from here; empty where they can."""
+    if device != "cpu" or torch.cuda.is_initialized():  # type: ignore[no-untyped-call]
+        return "a process that uses the GPU cannot be forked"
+    threads = len(os.listdir("/proc/self/task"))
+    return f"the script left {threads - 1} threads running" if threads != 1 else ""
+
+
+def _warm_up() -> None:
+    """Do once what torch does at the first backward pass, so that no fork has to."""
+    weight = torch.ones(8, 8, requires_grad=True)
+    torch.nn.functional.cross_entropy(torch.ones(4, 8) @ weight, torch.zeros(4, dtype=torch.long)).backward()  # type: ignore[no-untyped-call]
+
+
+def _beat(arena: Arena, me: int) -> None:
+    """Heartbeat; and what a worker does beside its steps: populate the third buffer, end when nobody is left to lead."""
+    row, words = arena.rows[me], arena.words
+    alone_since: float | None = None
+    ticker = threading.Event()
+    while True:
+        row[Row.BEAT] = time.monotonic_ns()
+        if words[Word.THIRD] and not row[Row.POPULATED]:
+            futex.populate(arena.base + arena.at.buffers[2], arena.shape.state_bytes)
+            row[Row.POPULATED] = 1
+        led = process.alive(words[Word.LAUNCHER], words[Word.LAUNCHER_STARTED]) or process.alive(
+            words[Word.SUPERVISOR], words[Word.SUPERVISOR_STARTED]
+        )
+        alone_since = None if led else alone_since or time.monotonic()
+        if alone_since is not None and time.monotonic() - alone_since > _ORPHAN_SECONDS:
+            os._exit(1)
+        ticker.wait(BEAT_SECONDS)
+
+
+def _go() -> None:
+    """End this process without running what follows the loop."""
+    sys.stdout.flush()
+    sys.stderr.flush()
+    os._exit(0)

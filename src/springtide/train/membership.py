@@ -1,0 +1,338 @@
+"""Who does what, and what happens when somebody comes, goes or is killed. Pure: events in, instructions out.
+
+A worker is starting, parked (warm, named by no table), working, or leaving. Tables are proposed by number; the one who
+completes chunk 0 puts the newest in force at the next tick (Membership law). A loss takes effect at once, by rewriting the
+entries of the dead alone: a parked worker takes them if there is one, else the survivors share them.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass, field, replace
+from enum import StrEnum
+
+from springtide.train import protocol
+from springtide.train.protocol import NOBODY
+
+ROWS = 64
+SPARES = 1
+GATHER_SECONDS = 5.0  # how long the first table waits for workers that are still starting
+BALANCE_GAIN = 1.2  # a table is dealt anew for speed when steps get shorter by this factor
+BALANCE_LOOKS = 3  # and look after look says so
+
+
+class Phase(StrEnum):
+    """Where a worker is in its life."""
+
+    STARTING = "starting"
+    PARKED = "parked"
+    WORKING = "working"
+    LEAVING = "leaving"
+
+
+@dataclass(frozen=True, slots=True)
+class Table:
+    """Item -> worker, for one generation."""
+
+    blocks: tuple[int, ...]
+    chunks: tuple[int, ...]
+
+    def named(self) -> frozenset[int]:
+        return frozenset(self.blocks + self.chunks)
+
+
+@dataclass(frozen=True, slots=True)
+class Membership:
+    """All that the supervisor knows of its workers. `tables`: the one in force, and a proposal if there is one."""
+
+    wanted: int
+    weights: tuple[int, ...]  # bytes of each chunk
+    tables: Mapping[int, Table]
+    adopted: int = 0
+    members: Mapping[int, Phase] = field(default_factory=dict)
+    main: int = NOBODY
+    spares: int = SPARES
+    first_ready: float | None = None
+    unbalanced: int = 0  # looks in a row that found the shares unfair
+
+    @property
+    def generation(self) -> int:
+        """The newest table."""
+        return max(self.tables)
+
+    @property
+    def working(self) -> tuple[int, ...]:
+        return tuple(sorted(w for w, phase in self.members.items() if phase == Phase.WORKING))
+
+    def in_phase(self, phase: Phase) -> tuple[int, ...]:
+        return tuple(sorted(w for w, found in self.members.items() if found == phase))
+
+
+# --- events
+
+
+@dataclass(frozen=True, slots=True)
+class WorkerReady:
+    """Warm, and waiting to be named."""
+
+    worker: int
+
+
+@dataclass(frozen=True, slots=True)
+class WorkerLost:
+    """Confirmed dead: its pidfd is readable."""
+
+    worker: int
+
+
+@dataclass(frozen=True, slots=True)
+class TableAdopted:
+    """A header names that generation, and its tick has begun."""
+
+    generation: int
+
+
+@dataclass(frozen=True, slots=True)
+class SizeWanted:
+    """So many workers, please."""
+
+    workers: int
+
+
+@dataclass(frozen=True, slots=True)
+class SpeedsMeasured:
+    """Microbatches a second of the working."""
+
+    speeds: Mapping[int, float]
+
+
+@dataclass(frozen=True, slots=True)
+class TimePassed:
+    """Nothing happened."""
+
+
+Event = WorkerReady | WorkerLost | TableAdopted | SizeWanted | SpeedsMeasured | TimePassed
+
+
+# --- instructions
+
+
+@dataclass(frozen=True, slots=True)
+class Start:
+    """Make a worker for that row."""
+
+    worker: int
+
+
+@dataclass(frozen=True, slots=True)
+class Assign:
+    """Rewrite these entries of a table in place: their owners are dead."""
+
+    generation: int
+    blocks: Mapping[int, int]
+    chunks: Mapping[int, int]
+
+
+@dataclass(frozen=True, slots=True)
+class Propose:
+    """Write a table and wish for it."""
+
+    generation: int
+    table: Table
+
+
+@dataclass(frozen=True, slots=True)
+class Summon:
+    """Wake a parked worker: a table names it, or it may leave."""
+
+    worker: int
+
+
+@dataclass(frozen=True, slots=True)
+class Dismiss:
+    """That worker may leave: no table names it any more."""
+
+    worker: int
+
+
+@dataclass(frozen=True, slots=True)
+class SetMain:
+    """The worker whose output is shown, and in which the script goes on after the loop."""
+
+    worker: int
+
+
+Instruction = Start | Assign | Propose | Summon | Dismiss | SetMain
+
+
+def empty(wanted: int, blocks: int, weights: tuple[int, ...]) -> Membership:
+    """Before anybody came: table 0 names nobody."""
+    return Membership(wanted, weights, {0: Table((NOBODY,) * blocks, (NOBODY,) * len(weights))})
+
+
+def advance(state: Membership, event: Event, now: float) -> tuple[Membership, list[Instruction]]:
+    """What the supervisor does about `event`. The only place where a generation begins."""
+    out: list[Instruction] = []
+    match event:
+        case WorkerReady(worker) if state.members.get(worker) == Phase.STARTING:
+            state = _with(state, {worker: Phase.PARKED})
+            if state.first_ready is None:
+                state = replace(state, first_ready=now)
+        case WorkerLost(worker):
+            state = replace(state, members={w: p for w, p in state.members.items() if w != worker})
+        case TableAdopted(generation) if generation > state.adopted:
+            kept = {number: table for number, table in state.tables.items() if number >= generation}
+            state = replace(state, adopted=generation, tables=kept)
+        case SizeWanted(workers):
+            state = replace(state, wanted=workers)
+        case SpeedsMeasured(speeds):
+            state = _weigh(state, speeds, out)
+        case _:
+            pass
+    state = _replace_dead(state, now, out)
+    state = _resize(state, out)
+    state = _release(state, out)
+    state = _choose_main(state, out)
+    return _start(state, out), out
+
+
+def _replace_dead(state: Membership, now: float, out: list[Instruction]) -> Membership:
+    """Give what the dead owned to the living, in every table; the order of heirs is the same in each."""
+    dead = sorted({w for table in state.tables.values() for w in table.named()} - set(state.members))
+    for worker in dead:
+        heirs = _heirs(state, worker, now)
+        if not heirs:
+            return state
+        tables = {}
+        for number, table in state.tables.items():
+            blocks = protocol.substitute(table.blocks, worker, heirs)
+            chunks = protocol.substitute(table.chunks, worker, heirs)
+            if blocks or chunks:
+                out.append(Assign(number, blocks, chunks))
+            tables[number] = Table(_changed(table.blocks, blocks), _changed(table.chunks, chunks))
+        state = _with(replace(state, tables=tables), dict.fromkeys(heirs, Phase.WORKING))
+        out.extend(Summon(heir) for heir in heirs)
+    return state
+
+
+def _heirs(state: Membership, dead: int, now: float) -> list[int]:
+    parked, working = state.in_phase(Phase.PARKED), state.working
+    if dead == NOBODY:
+        waiting = len(parked) < state.wanted and state.in_phase(Phase.STARTING)
+        young = state.first_ready is None or now - state.first_ready < GATHER_SECONDS
+        return [] if waiting and young else list(parked[: state.wanted])
+    if parked and len(working) < state.wanted:
+        return [parked[0]]
+    return list(working) or list(parked[:1])
+
+
+def _resize(state: Membership, out: list[Instruction]) -> Membership:
+    """Propose a table for another number of workers, once the last proposal is in force."""
+    if state.generation != state.adopted or NOBODY in state.tables[state.adopted].named():
+        return state
+    working, parked = state.working, state.in_phase(Phase.PARKED)
+    if not working:
+        return state
+    if len(working) < state.wanted and parked:
+        joining = parked[: state.wanted - len(working)]
+        return _propose(state, dict.fromkeys([*working, *joining], 1.0), out)
+    if len(working) > state.wanted:
+        staying = [w for w in working if w == state.main] + [w for w in working if w != state.main]
+        return _propose(state, dict.fromkeys(sorted(staying[: state.wanted]), 1.0), out)
+    return state
+
+
+def _propose(state: Membership, shares: dict[int, float], out: list[Instruction]) -> Membership:
+    generation = state.generation + 1
+    current = state.tables[state.adopted]
+    table = Table(
+        tuple(protocol.deal(shares, len(current.blocks))), tuple(deal_weighted(shares, state.weights))
+    )
+    joining = dict.fromkeys(table.named(), Phase.WORKING)
+    out.append(Propose(generation, table))
+    out.extend(Summon(w) for w in sorted(table.named()) if state.members[w] == Phase.PARKED)
+    return _with(replace(state, tables={**state.tables, generation: table}, unbalanced=0), joining)
+
+
+def _release(state: Membership, out: list[Instruction]) -> Membership:
+    """Whoever works and is named by no table any more may leave."""
+    named = {w for table in state.tables.values() for w in table.named()}
+    leaving = [w for w in state.working if w not in named]
+    out.extend(Dismiss(w) for w in leaving)
+    return _with(state, dict.fromkeys(leaving, Phase.LEAVING))
+
+
+def _choose_main(state: Membership, out: list[Instruction]) -> Membership:
+    candidates = [w for w in state.working if w in state.tables[state.generation].named()] or list(state.working)
+    if state.main in candidates or not candidates:
+        return state
+    out.append(SetMain(candidates[0]))
+    return replace(state, main=candidates[0])
+
+
+def _start(state: Membership, out: list[Instruction]) -> Membership:
+    """Keep as many workers as wanted, and a warm one beside them."""
+    staying = [w for w, phase in state.members.items() if phase != Phase.LEAVING]
+    named = {w for table in state.tables.values() for w in table.named()}
+    free = [row for row in range(ROWS) if row not in state.members and row not in named]
+    begun = free[: max(0, state.wanted + state.spares - len(staying))]
+    out.extend(Start(worker) for worker in begun)
+    return _with(state, dict.fromkeys(begun, Phase.STARTING))
+
+
+def _weigh(state: Membership, speeds: Mapping[int, float], out: list[Instruction]) -> Membership:
+    """Deal blocks by measured speed where that shortens a step enough, look after look."""
+    table = state.tables[state.adopted]
+    settled = state.generation == state.adopted and set(speeds) == set(state.working) == set(table.blocks)
+    if not settled or min(speeds.values()) <= 0:
+        return replace(state, unbalanced=0)
+    now = _longest(table.blocks, speeds)
+    fair = fastest(speeds, len(table.blocks))
+    if now < BALANCE_GAIN * _longest(fair, speeds):
+        return replace(state, unbalanced=0)
+    state = replace(state, unbalanced=state.unbalanced + 1)
+    if state.unbalanced < BALANCE_LOOKS:
+        return state
+    generation = state.generation + 1
+    dealt = Table(tuple(fair), table.chunks)
+    out.append(Propose(generation, dealt))
+    return replace(state, tables={**state.tables, generation: dealt}, unbalanced=0)
+
+
+def fastest(speeds: Mapping[int, float], items: int) -> list[int]:
+    """Item -> worker so that the slowest share takes as little time as possible: each item to whoever ends it first."""
+    counts = dict.fromkeys(sorted(speeds), 0)
+    for _ in range(items):
+        worker = min(counts, key=lambda w: ((counts[w] + 1) / speeds[w], w))
+        counts[worker] += 1
+    return [worker for worker, count in counts.items() for _ in range(count)]
+
+
+def deal_weighted(shares: Mapping[int, float], weights: Iterable[int]) -> list[int]:
+    """Item -> worker: neighbours together, each worker as much weight as its share says, as near as the cuts allow."""
+    sizes = list(weights)
+    total, workers = float(sum(sizes)) or 1.0, sorted(shares)
+    whole = sum(shares.values())
+    owners, done, k, limit = [], 0.0, 0, shares[workers[0]] / whole
+    for size in sizes:
+        while k < len(workers) - 1 and (done + size / 2) / total > limit + 1e-12:
+            k += 1
+            limit += shares[workers[k]] / whole
+        owners.append(workers[k])
+        done += size
+    return owners
+
+
+def _longest(owners: Iterable[int], speeds: Mapping[int, float]) -> float:
+    counts: dict[int, int] = {}
+    for owner in owners:
+        counts[owner] = counts.get(owner, 0) + 1
+    return max(count / speeds[owner] for owner, count in counts.items())
+
+
+def _with(state: Membership, phases: Mapping[int, Phase]) -> Membership:
+    return replace(state, members={**state.members, **phases}) if phases else state
+
+
+def _changed(owners: tuple[int, ...], changes: Mapping[int, int]) -> tuple[int, ...]:
+    return tuple(changes.get(item, owner) for item, owner in enumerate(owners))

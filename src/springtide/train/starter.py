@@ -1,0 +1,122 @@
+"""How workers come to be: forked by a warm nursery, or started cold where a fork cannot be."""
+
+from __future__ import annotations
+
+import json
+import os
+import subprocess
+from collections.abc import Mapping
+from pathlib import Path
+
+from springtide.train import process
+from springtide.train.control import Channel
+from springtide.train.launch import Launch
+from springtide.train.launched import Launched
+
+
+class Starter:
+    """Asks the nursery for workers once it is ready; holds what was asked for until then."""
+
+    def __init__(self, launched: Launched) -> None:
+        self._launched = launched
+        self._nursery: Channel | None = None
+        self._pid = self._started = 0
+        self._cold = False
+        self._queue: list[int] = []
+        self._channels: dict[Channel, str] = {}
+
+    def begin(self) -> None:
+        """Start a nursery, unless the one of an earlier supervisor lives (it calls again by itself)."""
+        if self._cold:
+            return
+        try:
+            kept = json.loads(self._file.read_text())
+            if process.alive(kept["pid"], kept["started"]) and not self._pid:
+                self._pid, self._started = kept["pid"], kept["started"]
+                return
+        except (OSError, ValueError, KeyError):
+            pass
+        self._pid = self._spawn("nursery", 0)
+        self._started = process.started(self._pid)
+        self._file.write_text(json.dumps({"pid": self._pid, "started": self._started}))
+
+    def ask(self, worker: int) -> int | None:
+        """A worker for that row: the pid where it is started cold, None where the nursery will tell."""
+        if self._cold:
+            return self._spawn("cold", worker)
+        if self._nursery is None:
+            self._queue.append(worker)
+        else:
+            self._nursery.send({"do": "fork", "worker": worker})
+        return None
+
+    def spoke(self, channel: Channel, role: str) -> None:
+        """A script's process called."""
+        self._channels[channel] = role
+
+    def nursery_ready(self, channel: Channel) -> None:
+        """It has read the script and the state is in the arena."""
+        if self._channels.get(channel) == "nursery":
+            self._nursery = channel
+            queue, self._queue = self._queue, []
+            for worker in queue:
+                self.ask(worker)
+
+    def go_cold(self) -> list[tuple[int, int]]:
+        """No forks from here on: (row, pid) of those that were waiting."""
+        self._cold, self._nursery = True, None
+        queue, self._queue = self._queue, []
+        return [(worker, self._spawn("cold", worker)) for worker in queue]
+
+    def lost(self, channel: Channel) -> None:
+        """That conversation ended."""
+        self._channels.pop(channel, None)
+        if channel is self._nursery:
+            self._nursery = None
+
+    def ended(self, statuses: Mapping[int, int]) -> tuple[int, int | None] | None:
+        """(pid, wait status) of the nursery once it is gone, once."""
+        if not self._pid or process.alive(self._pid, self._started):
+            return None
+        pid, self._pid = self._pid, 0
+        status = statuses.get(pid)
+        try:
+            found, own = os.waitpid(pid, os.WNOHANG)
+            status = own if found else status
+        except ChildProcessError:
+            pass
+        return None if self._cold else (pid, status)
+
+    def end(self) -> None:
+        """No nursery is left."""
+        if self._pid and process.alive(self._pid, self._started):
+            pidfd = process.watch(self._pid)
+            if pidfd is not None:
+                process.kill(pidfd)
+                os.close(pidfd)
+
+    @property
+    def _file(self) -> Path:
+        return self._launched.folder / "nursery.json"
+
+    def _spawn(self, role: str, worker: int) -> int:
+        """A process that runs the user's script. exec after vfork: this process may have threads."""
+        launched = self._launched
+        launch = Launch(
+            role, str(launched.folder), str(launched.socket), launched.arena, worker, launched.seed, launched.sample,
+            launched.threads,
+        )  # fmt: skip
+        threads = str(launched.threads or 1)
+        environment = os.environ | launch.environment() | {
+            "OMP_NUM_THREADS": threads, "MKL_NUM_THREADS": threads, "MKL_DYNAMIC": "FALSE", "PYTHONUNBUFFERED": "1",
+        }  # fmt: skip
+        if launched.seed is not None:
+            environment["TIDE_SEED"] = str(launched.seed)
+        with (launched.folder / "workers" / f"{role}-{worker}.log").open("ab") as log:
+            command = [launched.python, "-m", "springtide.train.script", str(launched.folder)]
+            child = subprocess.Popen(
+                command, stdin=subprocess.DEVNULL, stdout=log, stderr=log, env=environment, pass_fds=[launched.arena],
+                start_new_session=True,
+            )  # fmt: skip
+        child.returncode = 0  # who waits for it is decided elsewhere: by this supervisor, or by the launcher after it
+        return child.pid
