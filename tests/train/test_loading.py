@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import ctypes
 import os
 import random
 import signal
@@ -240,6 +241,21 @@ def test_a_killed_loader_process_is_replaced(tmp_path: Any, loaders: list[Loader
     assert (tmp_path / "died").exists()
     for item, each in zip(ITEMS, found, strict=True):
         assert each.batch[1].tolist() == an_order().indices(*item).tolist()
+
+
+class Will(Plain):
+    """Samples are the signal that this process gets when its parent dies."""
+
+    def __getitem__(self, index: int) -> tuple[np.ndarray, int]:
+        number = ctypes.c_int()
+        ctypes.CDLL(None).prctl(2, ctypes.byref(number), 0, 0, 0)  # PR_GET_PDEATHSIG
+        return np.zeros(1), number.value
+
+
+def test_the_kernel_ends_loader_processes_with_their_worker(loaders: list[Loader]) -> None:
+    loader = Loader(Will(), an_order(), mode="process:1", seed=seed)
+    loaders.append(loader)
+    assert set(loader.get(1, 0).batch[1].tolist()) == {signal.SIGKILL}
 
 
 def test_loader_processes_die_with_their_worker() -> None:
