@@ -146,7 +146,11 @@ def test_sequences_alone_are_padded_too() -> None:
     found = Loader(dataset, dataset.order(0, 4, 1), seed=seed).get(1, 0)
     assert found.batch.values.shape == (4, 4)
     assert found.batch.mask.sum().item() == 10
-    assert data.by_length([[1, 2], [3]]).collate([[1, 2], [3]]).values.tolist() == [[1, 2], [3, 0]]
+    for samples in ([[], [1, 2], [3]], [np.array([]), np.array([1, 2]), np.array([3])]):
+        batch = data.by_length(samples).collate(samples)
+        assert batch.values.tolist() == [[0, 0], [1, 2], [3, 0]]
+        assert batch.values.dtype == np.int64
+        assert batch.mask.sum(axis=1).tolist() == [0, 2, 1]
 
 
 def test_lengths_belong_to_the_fingerprint() -> None:

@@ -191,7 +191,7 @@ class ByLength:
 
     def collate(self, samples: Sequence[Any]) -> Any:
         """One batch of arrays: `Padded` in the place of each sequence, the rest as usual."""
-        if not isinstance(samples[0], tuple | list) or isinstance(samples[0][0], int):
+        if not _has_parts(samples[0]):
             return padded(samples, self._pad[0], self._longest)
         columns = zip(*samples, strict=True)
         return tuple(
@@ -240,10 +240,12 @@ def padded(sequences: Sequence[Any], pad: Any, longest: int | None = None) -> Pa
     """Sequences of shapes (length, ...), equal but for the length, in one array, with its mask."""
     arrays = [np.asarray(sequence)[:longest] for sequence in sequences]
     room = max(array.shape[0] for array in arrays)
-    values = np.full((len(arrays), room, *arrays[0].shape[1:]), pad, dtype=arrays[0].dtype)
+    model = next((array for array in arrays if array.size), arrays[0])  # an empty list tells no type
+    values = np.full((len(arrays), room, *model.shape[1:]), pad, dtype=model.dtype)
     lengths = np.array([array.shape[0] for array in arrays])
     for row, array in zip(values, arrays, strict=True):
-        row[: array.shape[0]] = array
+        if array.size:
+            row[: array.shape[0]] = array
     return Padded(values, np.arange(room) < lengths[:, None])
 
 
@@ -258,9 +260,14 @@ def _measured(dataset: Any, length: Callable[[Any], int]) -> NDArray[np.int32]:
 
 
 def _length(sample: Any, sequences: Sequence[int]) -> int:
-    if isinstance(sample, tuple | list) and not isinstance(sample[0], int):
+    if _has_parts(sample):
         return max(len(sample[place]) for place in sequences)
     return len(sample)
+
+
+def _has_parts(sample: Any) -> bool:
+    """Whether `sample` is features, target and the like, and not one sequence of numbers."""
+    return isinstance(sample, tuple | list) and len(sample) > 0 and not isinstance(sample[0], int | float | np.generic)
 
 
 def _together(values: Sequence[Any]) -> Any:
