@@ -80,9 +80,10 @@ class Told:
         """The longest that the training stood still between this blow and the next, beyond an ordinary step."""
         start = self.blows[blow][1]
         end = self.blows[blow + 1][1] if blow + 1 < len(self.blows) else self.steps[-1][1]
-        gaps = [
-            late - early for (_, early), (_, late) in itertools.pairwise(self.steps) if late > start and early < end
-        ]
+        commits = [time for _, time in self.steps]
+        # The gap that holds the next blow belongs to the next, unless this one's is not over by then.
+        pairs = itertools.pairwise(commits)
+        gaps = [late - early for early, late in pairs if late > start and (late <= end or early <= start)]
         return max(0.0, max(gaps, default=0.0) - self.ordinary_seconds)
 
 

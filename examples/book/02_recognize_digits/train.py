@@ -47,7 +47,7 @@ run = train.Run(
     batch_size=128,
     steps=steps,
     schedule=lambda step: 0.5 * (1 + math.cos(math.pi * step / steps)),
-    evaluate=train.Evaluate(TensorDataset(x_held, y_held), judge, every="epoch", best="accuracy"),
+    evaluate=train.Evaluate(TensorDataset(x_held, y_held), judge, every=50, best="accuracy"),
 )
 for a, b in run:
     run.backward(F.cross_entropy(model(a), b))
