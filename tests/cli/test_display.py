@@ -35,7 +35,7 @@ with shown(as_json=mode == "json", quiet=mode == "quiet", report=report) as show
         if event["event"] == "step" and event["step"] == 5:
             show({"event": "output", "time": last, "line": "hello from the script"})
         if event["event"] != "end":
-            states = [(4711, 3, "working"), (4712, 3, "working"), (4713, 2, "joining"), (4714, 0, "parked")]
+            states = [(4711, 0.375, "working"), (4712, 0.375, "working"), (4713, 0.25, "joining"), (4714, 0, "parked")]
             workers = [dict(id=pid - 4711, pid=pid, share=share, state=state) for pid, share, state in states]
             show({"event": "tick", "time": last, "workers": workers})
     if told >= 0:

@@ -10,8 +10,8 @@ from springtide.cli.runs import _row
 
 def test_a_row_shows_where_a_run_is_and_who_computes_what() -> None:
     workers = [
-        {"id": 0, "pid": 4711, "share": 3, "state": "working"},
-        {"id": 2, "pid": 4713, "share": 5, "state": "working"},
+        {"id": 0, "pid": 4711, "share": 0.375, "state": "working"},
+        {"id": 2, "pid": 4713, "share": 0.625, "state": "working"},
     ]
     known = {
         "name": "digits", "state": "running", "step": 1200, "steps": 4000, "loss": 0.31234, "supervisor": 4700,

@@ -16,7 +16,7 @@ from springtide.cli.pace import Pace
 from springtide.cli.show import Show, closing, is_told, tell_error, tell_failure
 from springtide.spec.quantities import duration_text
 from springtide.train import events
-from springtide.train.events import Event, metrics_text, plural
+from springtide.train.events import Event, metrics_text, microbatches_text, plural
 from springtide.train.report import Report
 
 _STYLES = {
@@ -56,7 +56,7 @@ def live(report: Report, console: Console | None = None) -> Iterator[Show]:
                 screen.stop()
                 _print_closing(console, report)
                 tell_failure(event)
-            elif is_told(event, report) and event["event"] not in ("evaluation", "checkpoint"):
+            elif is_told(event) and event["event"] not in ("evaluation", "checkpoint"):
                 _print_told(console, block.pace.elapsed(event), event)
             elif event["event"] == "tick":
                 screen.update(block.drawn(), refresh=True)
@@ -102,7 +102,7 @@ class Block:
                 self._evaluation = event
             case "start":
                 pass
-            case _ if is_told(event, self._report):
+            case _ if is_told(event):
                 self._last = event
 
     def drawn(self) -> RenderableType:
@@ -147,14 +147,11 @@ class Block:
         return text
 
     def _dots(self) -> Text:
-        text = Text()
+        text, start = Text(), self._report.start
         for worker in self._workers:
             dot, plain, style = _DOTS.get(worker["state"], _WORKING)
-            text.append(f"{plain if self._ascii_only else dot} ", style=style)
-            text.append(
-                f"{worker['share']}  " if worker.get("share") else " ", style="" if worker.get("share") else "dim"
-            )
-        start = self._report.start
+            share = microbatches_text(worker["share"], start["microbatches"]) if worker.get("share") else ""
+            text.append(f"{plain if self._ascii_only else dot} ", style=style).append(f"{share:<3}", style="default")
         between = "" if start["minimum"] == start["maximum"] else f", {start['minimum']} to {start['maximum']} allowed"
         shares = plural(start["microbatches"], "microbatch", "microbatches")
         return text.append(f" {shares} a step{between}", style="dim")

@@ -13,6 +13,7 @@ from springtide.cli import table
 from springtide.cli.completion import run_names
 from springtide.spec.errors import UserError
 from springtide.spec.quantities import duration_text
+from springtide.train.events import microbatches_text
 
 
 @click.command()
@@ -27,8 +28,8 @@ def ps(as_json: bool) -> None:
     elif not rows:
         click.echo("no runs on this machine; `tide run train.py` begins one")
     else:
-        headers = ("name", "state", "step", "loss", "workers", "shares", "supervisor", "since", "checkpoint")
-        right = frozenset(("step", "loss", "workers", "supervisor", "since"))
+        headers = ("name", "state", "step", "loss", "workers", "shares", "supervisor", "age", "checkpoint")
+        right = frozenset(("step", "loss", "workers", "supervisor", "age"))
         click.echo("\n".join(table.lines(headers, [_row(row) for row in rows], right)))
 
 
@@ -64,7 +65,7 @@ def _row(row: dict[str, Any]) -> tuple[str, ...]:
         "-" if step is None else f"{step:,} of {steps:,}" if steps else f"{step:,}",
         "-" if loss is None else f"{loss:.4g}",
         str(len(workers)),
-        " ".join(str(worker.get("share", "-")) for worker in workers) or "-",
+        " ".join(microbatches_text(worker.get("share") or 0, row.get("M")) for worker in workers) or "-",
         str(row.get("supervisor") or "-"),
         _ago(row.get("since")),
         str(row.get("checkpoint") or "-"),

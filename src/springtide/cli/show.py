@@ -82,7 +82,7 @@ def _plain(report: Report) -> Iterator[Show]:
                 click.echo(pace.line())
         elif event["event"] == "end":
             click.echo("\n".join(closing(report)))
-        elif is_told(event, report) and event["event"] != "error":
+        elif is_told(event) and event["event"] != "error":
             told = event["event"] != "start" and report.start
             click.echo(f"{pace.elapsed(event):>8}  {events.sentence(event)}" if told else events.sentence(event))
         tell_error(event)
@@ -91,9 +91,9 @@ def _plain(report: Report) -> Iterator[Show]:
     yield show
 
 
-def is_told(event: Event, report: Report) -> bool:
+def is_told(event: Event) -> bool:
     """Whether a person reads a line about it: what happens to single workers is told by the generation it leads to."""
-    return event["event"] not in (*events.UNRECORDED, "step", "end", "worker") and not report.is_routine(event)
+    return event["event"] not in (*events.UNRECORDED, "step", "end", "worker") and events.is_happening(event)
 
 
 def tell_error(event: Event) -> None:
@@ -181,8 +181,8 @@ def verdict(report: Report) -> list[str]:
         )
     if told["digest"]:
         lines.append(f"digest: {told['digest']}")
-    if told["state"] in ("stopped", "interrupted"):
-        lines.append(told["message"] or f"the same command goes on from step {told['steps']:,}; --fresh begins anew")
+    if told["state"] in ("stopped", "interrupted") and told["digest"]:
+        lines.append(f"the same command goes on from step {told['steps']:,}; --fresh begins anew")
     return lines
 
 

@@ -68,7 +68,8 @@ def sentence(event: Event) -> str:
         case "start":
             return _start(event)
         case "generation":
-            return f"{event['cause']}; {plural(event['workers'], 'worker')} from here"
+            now = f"{plural(event['workers'], 'worker')} from here"
+            return now if is_growth(event) else f"{event['cause']}; {now}"
         case "worker":
             return f"worker {event['worker']} (pid {event['pid']}) {event['what']}"
         case "evaluation":
@@ -80,14 +81,38 @@ def sentence(event: Event) -> str:
         case "chaos":
             return f"chaos: {event['what']}"
         case "supervisor":
-            cause = f": {event['cause']}" if event.get("cause") else ""
-            return f"supervisor (pid {event['pid']}) {event['what']}{cause}"
+            return _supervisor(event)
         case "warning":
             return f"warning: {event['message']}"
         case "error":
             return f"error: {event['message']}"
         case _:
             return ""
+
+
+def is_happening(event: Event) -> bool:
+    """Whether it is more than the ordinary course of a run: what starts a supervisor is told by the loss before it."""
+    return event["event"] != "supervisor" or str(event["what"]) != "started"
+
+
+def is_growth(event: Event) -> bool:
+    """Whether a generation was proposed, not forced by a loss: its cause only names the number of workers."""
+    return event["event"] == "generation" and event["cause"].split()[1:] in (["worker"], ["workers"])
+
+
+def _supervisor(event: Event) -> str:
+    cause = event.get("cause") or ""
+    match event["what"]:
+        case "lost":
+            return f"the supervisor (pid {event['pid']}) {cause or 'was lost'}"
+        case "adopted":
+            return f"a new supervisor (pid {event['pid']}) adopted {cause or 'the run'}"
+    return f"a supervisor (pid {event['pid']}) {event['what']}"
+
+
+def microbatches_text(share: float, microbatches: int | None) -> str:
+    """A worker's share of a step: how many of its microbatches, or hundredths where their number is unknown."""
+    return f"{share * microbatches:.3g}" if microbatches else f"{share:.0%}"
 
 
 def _start(event: Event) -> str:

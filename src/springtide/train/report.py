@@ -135,17 +135,11 @@ class Report:
             "hardware": hardware(self.start.get("threads")),
         }
 
-    def is_routine(self, event: Event) -> bool:
-        """Whether it only says that the run begins: its first generation, its first supervisor."""
-        return event.get("generation") in (0, 1) or (
-            event["event"] == "supervisor" and event in self._of("supervisor")[:1]
-        )
-
     def rows(self) -> list[Row]:
         """One row for all that happened between the same two commits, since it shares one delay."""
         groups: dict[int, list[Event]] = {}
         for event in self.happened:
-            if event["event"] in _TOLD and not self.is_routine(event):
+            if event["event"] in _TOLD and events.is_happening(event):
                 groups.setdefault(bisect.bisect_right(self.times, event["time"]), []).append(event)
         told = [group for _, group in sorted(groups.items())]
         delays = self.delays_seconds(group[0]["time"] for group in told)
@@ -195,7 +189,8 @@ def _told_once(group: list[Event]) -> tuple[str, ...]:
         named = _process_ids(event)
         if event["event"] == "chaos" and named and named <= learnt:
             continue
-        told.append(event["cause"] if event["event"] == "generation" else events.sentence(event))
+        is_loss = event["event"] == "generation" and not events.is_growth(event)
+        told.append(event["cause"] if is_loss else events.sentence(event))
     return tuple(dict.fromkeys(told))
 
 
