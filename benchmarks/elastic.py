@@ -60,10 +60,11 @@ class Trial:
         table.progress(f"{self.work}: {NAMES[self.system]}: {metric}: {note or table.measured(value, unit)}")
 
     def settle(self, workers: int = WORKERS, count: int = 15) -> None:
-        """Waits until `count` steps in a row were made by so many workers."""
+        """Waits until from now on `count` steps in a row were made by so many workers."""
+        now = time.time()
 
         def met() -> bool:
-            last = self.running.steps()[-count:]
+            last = [step for step in self.running.steps() if step.time > now][-count:]
             return len(last) == count and all(step.workers == workers for step in last)
 
         self.running.wait(met, 120)

@@ -313,7 +313,7 @@ class Springtide(Running):
         return int(self.row()["supervisor"])
 
     def join(self) -> None:
-        size = str(len(self.workers()) + 1)
+        size = str(self.steps()[-1].workers + 1)
         subprocess.run([TIDE, "resize", "benchmark", size], env=self.environment, capture_output=True, check=True)
 
 

@@ -136,13 +136,14 @@ def end(process: subprocess.Popen[bytes]) -> None:
 def timeline(told: Told) -> Table:
     table = Table(box=box.SIMPLE_HEAD, title="What happened", title_justify="left", title_style="bold")
     table.add_column("step", justify="right")
+    table.add_column("after", justify="right")
     table.add_column("")
     table.add_column("the training stood still", justify="right")
-    table.add_column("said by the run", style="dim")
-    for k, ((step, _, what), blow) in enumerate(zip(told.blows, BLOWS, strict=False)):
+    for k, ((step, time, _), blow) in enumerate(zip(told.blows, BLOWS, strict=False)):
         seconds = told.delay_seconds(k)
         style = "green" if seconds < 0.1 else "yellow" if seconds < 2 else "red"
-        table.add_row(str(step), blow.words, Text(f"{seconds * 1e3:,.0f} ms", style=style), what)
+        since = f"{time - told.steps[0][1]:.1f} s"
+        table.add_row(str(step), since, blow.words, Text(f"{seconds * 1e3:,.0f} ms", style=style))
     return table
 
 

@@ -1,0 +1,197 @@
+"""Writes the tables of docs/benchmarks.md from benchmarks/results/*.json, so that no figure is typed by hand.
+
+A benchmark leaves its rows there with `--json benchmarks/results/NAME.json`. In the page, what stands between
+`<!-- NAME -->` and `<!-- end -->` is replaced; all else stays as it is.
+"""
+
+from __future__ import annotations
+
+import json
+import re
+import sys
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+from benchmarks import table, works
+from benchmarks.table import Row
+
+ROOT = Path(__file__).resolve().parents[1]
+PAGE = ROOT / "docs" / "benchmarks.md"
+RESULTS = Path(__file__).parent / "results"
+MISSING = "*not measured yet*"
+
+
+def rows_of(name: str, results: Path = RESULTS) -> list[Row]:
+    """The rows of one benchmark; none where it was not run."""
+    path = results / f"{name}.json"
+    return [Row(**row) for row in json.loads(path.read_text())] if path.exists() else []
+
+
+def markdown(head: Sequence[str], lines: Sequence[Sequence[str]]) -> str:
+    if not lines:
+        return MISSING
+    rule = ["---", *["--:"] * (len(head) - 1)]
+    return "\n".join("| " + " | ".join(cells) + " |" for cells in (head, rule, *lines))
+
+
+def grid(rows: Sequence[Row], metric: str, against: str = "") -> str:
+    return markdown(*table.grid(rows, metric, against))
+
+
+def by_metric(rows: Sequence[Row]) -> str:
+    """One line per metric, one column per system."""
+    return grid(
+        [Row(row.metric, row.system, 0, "value", row.value, row.unit, row.note) for row in rows if row.work], "value"
+    )
+
+
+# --- targets
+
+
+@dataclass(frozen=True)
+class Target:
+    """A figure that the design asks for, and where it is found."""
+
+    words: str
+    benchmark: str
+    metric: str
+    works: tuple[str, ...]
+    systems: tuple[str, ...]
+    workers: int
+    limit: float
+    unit: str
+
+    def measured(self) -> list[Row]:
+        return [
+            row
+            for row in rows_of(self.benchmark)
+            if row.metric == self.metric and row.system in self.systems and row.workers == self.workers
+            if not self.works or row.work in self.works
+        ]
+
+
+def _elastic(words: str, metric: str, limit: float, *names: str) -> Target:
+    return Target(words, "elastic", metric, names, ("springtide",), 4, limit, "s")
+
+
+OURS = ("M = workers", "default M")
+TARGETS = [
+    _elastic("kill -9 one of four: delay", "kill one: delay", 0.1),
+    _elastic("kill -9 all four: until the next step", "kill all: until the next step", 1.0),
+    _elastic("SIGSTOP of one: delay", "stop one: delay", 1.3),
+    _elastic("a fourth joins: pause of the others", "join: pause of the others", 0.02),
+    _elastic("a fourth joins: from its request", "join: from its request", 0.5),
+    _elastic("supervisor killed: delay", "chief killed: delay", 0.1),
+    _elastic("supervisor killed: in charge again", "chief killed: in charge again", 2.0),
+    Target("steady step against DDP, MLP", "steady", "step / ddp", ("mlp",), OURS, 4, 0.75, ""),
+    Target("steady step against DDP, CNN and LSTM", "steady", "step / ddp", ("cnn", "lstm"), OURS, 4, 0.95, ""),
+    Target("steady step against one process, MLP", "steady", "step / one process", ("mlp",), OURS, 4, 1.3, ""),
+    Target(
+        "steady step against one process, CNN and LSTM", "steady", "step / one process", ("cnn", "lstm"), OURS, 4, 1.0, ""
+    ),
+    Target(
+        "one worker, 10,000 parameters, against a DataLoader", "steady", "step / loop, DataLoader", ("tiny",),
+        ("python, M = 1",), 1, 1.5, "",
+    ),
+    Target(
+        "one worker, 10,000 parameters, against indexing", "steady", "step / loop, indexing", ("tiny",),
+        ("python, M = 1",), 1, 1.5, "",
+    ),
+    Target("memory of four against DDP", "memory", "memory / ddp", (), ("M = 4",), 4, 0.6, ""),
+    Target("pause for a checkpoint of 600 MB", "checkpoint", "checkpoint: pause", (), ("springtide",), 2, 0.01, "s"),
+    Target("padding, sequences by length", "sequence", "padding", (), ("by_length, default M",), 1, 5.0, "%"),
+]  # fmt: skip
+
+
+def targets() -> str:
+    lines = []
+    for target in TARGETS:
+        for row in target.measured():
+            if row.value is None:
+                said, holds = row.note, "no"
+            else:
+                said, holds = table.measured(row.value, row.unit), "yes" if row.value <= target.limit else "**no**"
+            case = ", ".join(part for part in (row.work, "" if row.system == "springtide" else row.system) if part)
+            lines.append([target.words, case, f"<= {table.measured(target.limit, target.unit)}", said, holds])
+    return markdown(["target", "case", "asked", "measured", "holds"], lines)
+
+
+# --- sections
+
+
+def machine() -> str:
+    said = {row.note for name in ("steady", "elastic", "memory", "checkpoint", "sequence", "scaling") for row in rows_of(name)
+            if row.system == "machine"}  # fmt: skip
+    return "\n\n".join(sorted(said)) or MISSING
+
+
+def steady() -> str:
+    rows = rows_of("steady")
+    parts = []
+    for name in ("mlp", "cnn", "lstm"):
+        here = [row for row in rows if row.work == name]
+        parts += [f"**{works.get(name).title}**, median step (in brackets: ratio to DDP):", grid(here, "step", "ddp")]
+    against_one = [row for row in rows if row.metric == "step / one process" and row.work != "tiny"]
+    parts += ["Ratio to one process with all threads:", grid(against_one, "step / one process")]
+    return "\n\n".join(parts)
+
+
+def tiny() -> str:
+    rows = [row for row in rows_of("steady") if row.work == "tiny"]
+    metrics = ["step", "step / loop, DataLoader", "step / loop, indexing"]
+    turned = [Row(row.system, row.metric, 0, "value", row.value, row.unit) for row in rows if row.metric in metrics]
+    return grid(turned, "value")
+
+
+def elastic() -> str:
+    rows = rows_of("elastic")
+    names = dict.fromkeys(row.work for row in rows if row.work)
+    parts = [
+        f"**{works.get(name).title}**:\n\n{by_metric([row for row in rows if row.work == name])}" for name in names
+    ]
+    return "\n\n".join(parts) or MISSING
+
+
+def scaling() -> str:
+    rows = rows_of("scaling")
+    return "\n\n".join(
+        f"By number of {axis}:\n\n{grid(rows, f'step by {axis}')}" for axis in ("workers", "parameters", "microbatches")
+    )
+
+
+def sequence() -> str:
+    rows = rows_of("sequence")
+    learnt = grid(rows, "sequences a second", "torch bucketed")
+    return f"Sequences learnt from a second (in brackets: ratio to bucketed):\n\n{learnt}\n\nPadding:\n\n{grid(rows, 'padding')}"
+
+
+SECTIONS: dict[str, Callable[[], str]] = {
+    "machine": machine,
+    "targets": targets,
+    "steady": steady,
+    "tiny": tiny,
+    "elastic": elastic,
+    "memory": lambda: grid(rows_of("memory"), "memory", "ddp"),
+    "checkpoint": lambda: by_metric(rows_of("checkpoint")),
+    "sequence": sequence,
+    "scaling": scaling,
+}
+
+
+def filled(page: str) -> str:
+    """The page with every marked part written anew. Raises KeyError for a mark that no section has."""
+
+    def section(found: re.Match[str]) -> str:
+        return f"<!-- {found[1]} -->\n\n{SECTIONS[found[1]]()}\n\n<!-- end -->"
+
+    return re.sub(r"<!-- (\w+) -->\n.*?<!-- end -->", section, page, flags=re.DOTALL)
+
+
+def main() -> None:
+    PAGE.write_text(filled(PAGE.read_text()))
+    print(f"{PAGE.relative_to(ROOT)} written", file=sys.stderr)
+
+
+if __name__ == "__main__":
+    main()
