@@ -11,7 +11,6 @@ import click
 import pytest
 from tide import tide
 
-from invented import a_storm
 from springtide.cli import run_arguments
 from springtide.cli.run import launch_options, run
 from springtide.spec import Refused, SpringtideError, UserError, quantities
@@ -223,24 +222,6 @@ def test_a_reader_that_has_seen_enough_is_no_error(tmp_path: Path) -> None:
     with subprocess.Popen([str(TIDE), "--help"], stdout=subprocess.PIPE, stderr=subprocess.PIPE) as process:
         process.stdout.close()  # type: ignore[union-attr]
         assert process.stderr.read() == b""  # type: ignore[union-attr]
-
-
-def test_a_run_outlives_whoever_watched_it(script: Path) -> None:
-    events = [event for event in a_storm(steps=20) if event["event"] in ("start", "step", "end")]
-    report = script.with_name("report.json")
-    code = (
-        "import sys, types\nlauncher = types.ModuleType('springtide.train.launcher')\n"
-        f"def launch(options, on_event):\n    [on_event(event) for event in {events!r} * 300]\n    return 0\n"
-        "launcher.launch = launch\nimport springtide.train\nspringtide.train.launcher = launcher\n"
-        "sys.modules[launcher.__name__] = launcher\n"
-        f"sys.argv = ['tide', 'run', '--json', '--report', {str(report)!r}, {str(script)!r}]\n"
-        "from springtide.cli import main; main()"
-    )
-    with subprocess.Popen([sys.executable, "-c", code], stdout=subprocess.PIPE, stderr=subprocess.PIPE) as process:
-        process.stdout.close()  # type: ignore[union-attr]
-        assert process.stderr.read() == b""  # type: ignore[union-attr]
-    assert process.returncode == 0
-    assert json.loads(report.read_text())["steps"] == 20
 
 
 @pytest.mark.parametrize("shell", ["bash", "zsh", "fish"])

@@ -43,6 +43,7 @@ def live(report: Report, console: Console | None = None) -> Iterator[Show]:
     with Live(
         console=console, auto_refresh=False, transient=True, redirect_stdout=False, redirect_stderr=False
     ) as screen:
+        screen.update(block.drawn(), refresh=True)
 
         def show(event: Event) -> None:
             block.take(event)

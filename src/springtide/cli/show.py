@@ -159,6 +159,7 @@ def _of_workers(workers: list[str], did: str, sentences: Iterable[str]) -> str:
             for sentence in sentences
             if sentence.startswith(f"worker {workers[0]} ") and sentence.endswith(did)
         )
+    workers = sorted(workers, key=int)
     return f"workers {', '.join(workers[:-1])} and {workers[-1]} {re.sub(r'^was ', 'were ', did)}"
 
 

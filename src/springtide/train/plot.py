@@ -20,7 +20,7 @@ _INK, _FAINT, _TIDE, _SAND = "#1f2a36", "#8a97a5", "#0f7c9c", "#e6eff3"
 _LOST, _GREW, _MIND, _KEPT = "#d1495b", "#3a9d5d", "#8e5bb5", "#c7882b"
 _LANES = ("lost", "workers", "supervisor", "checkpoint", "evaluation")
 _COLOURS = {"lost": _LOST, "workers": _GREW, "supervisor": _MIND, "checkpoint": _KEPT, "evaluation": _TIDE}
-_LABELS = {"lost": "lost or hung", "workers": "joined or left"}
+_LABELS = {"lost": "lost or hung", "workers": "came or left"}
 _MOST_POINTS = 4000
 
 
@@ -160,7 +160,7 @@ def _lane(event: Event) -> str | None:
     match event:
         case {"event": "worker", "what": "lost"}:
             return "lost"
-        case {"event": "worker", "what": "joined" | "left"}:
+        case {"event": "worker", "what": "started" | "joined" | "left"}:
             return "workers"
         case {"event": "supervisor", "what": "lost" | "adopted"}:
             return "supervisor"
