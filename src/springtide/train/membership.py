@@ -139,6 +139,7 @@ class Propose:
 
     generation: int
     table: Table
+    cause: str = ""
 
 
 @dataclass(frozen=True, slots=True)
@@ -235,21 +236,22 @@ def _resize(state: Membership, out: list[Instruction]) -> Membership:
         return state
     if len(working) < state.wanted and parked:
         joining = parked[: state.wanted - len(working)]
-        return _propose(state, dict.fromkeys([*working, *joining], 1.0), out)
+        return _propose(state, [*working, *joining], f"{_named(joining)} joined", out)
     if len(working) > state.wanted:
         staying = [w for w in working if w == state.main] + [w for w in working if w != state.main]
-        return _propose(state, dict.fromkeys(sorted(staying[: state.wanted]), 1.0), out)
+        leaving = sorted(staying[state.wanted :])
+        return _propose(state, sorted(staying[: state.wanted]), f"{_named(leaving)} left in peace", out)
     return state
 
 
-def _propose(state: Membership, shares: dict[int, float], out: list[Instruction]) -> Membership:
-    generation = state.generation + 1
+def _propose(state: Membership, workers: Iterable[int], cause: str, out: list[Instruction]) -> Membership:
+    generation, shares = state.generation + 1, dict.fromkeys(workers, 1.0)
     current = state.tables[state.adopted]
     table = Table(
         tuple(protocol.deal(shares, len(current.blocks))), tuple(deal_weighted(shares, state.weights))
     )
     joining = dict.fromkeys(table.named(), Phase.WORKING)
-    out.append(Propose(generation, table))
+    out.append(Propose(generation, table, cause))
     out.extend(Summon(w) for w in sorted(table.named()) if state.members[w] == Phase.PARKED)
     return _with(replace(state, tables={**state.tables, generation: table}, unbalanced=0), joining)
 
@@ -295,7 +297,7 @@ def _weigh(state: Membership, speeds: Mapping[int, float], out: list[Instruction
         return state
     generation = state.generation + 1
     dealt = Table(tuple(fair), table.chunks)
-    out.append(Propose(generation, dealt))
+    out.append(Propose(generation, dealt, "shares follow the measured speeds"))
     return replace(state, tables={**state.tables, generation: dealt}, unbalanced=0)
 
 
@@ -328,6 +330,11 @@ def _longest(owners: Iterable[int], speeds: Mapping[int, float]) -> float:
     for owner in owners:
         counts[owner] = counts.get(owner, 0) + 1
     return max(count / speeds[owner] for owner, count in counts.items())
+
+
+def _named(workers: Iterable[int]) -> str:
+    listed = [str(worker) for worker in workers]
+    return f"worker {listed[0]}" if len(listed) == 1 else f"workers {', '.join(listed)}"
 
 
 def _with(state: Membership, phases: Mapping[int, Phase]) -> Membership:
