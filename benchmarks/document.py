@@ -76,6 +76,15 @@ def _elastic(words: str, metric: str, limit: float, *names: str) -> Target:
 
 
 OURS = ("M = workers", "default M")
+STEADY = [
+    # against, work, systems, workers, at most
+    ("ddp", ("mlp",), OURS, 4, 0.75),
+    ("ddp", ("cnn", "lstm"), OURS, 4, 0.95),
+    ("one process", ("mlp",), OURS, 4, 1.3),
+    ("one process", ("cnn", "lstm"), OURS, 4, 1.0),
+    ("loop, DataLoader", ("tiny",), ("python, M = 1",), 1, 1.5),
+    ("loop, indexing", ("tiny",), ("python, M = 1",), 1, 1.5),
+]
 TARGETS = [
     _elastic("kill -9 one of four: delay", "kill one: delay", 0.1),
     _elastic("kill -9 all four: until the next step", "kill all: until the next step", 1.0),
@@ -84,24 +93,14 @@ TARGETS = [
     _elastic("a fourth joins: from its request", "join: from its request", 0.5),
     _elastic("supervisor killed: delay", "chief killed: delay", 0.1),
     _elastic("supervisor killed: in charge again", "chief killed: in charge again", 2.0),
-    Target("steady step against DDP, MLP", "steady", "step / ddp", ("mlp",), OURS, 4, 0.75, ""),
-    Target("steady step against DDP, CNN and LSTM", "steady", "step / ddp", ("cnn", "lstm"), OURS, 4, 0.95, ""),
-    Target("steady step against one process, MLP", "steady", "step / one process", ("mlp",), OURS, 4, 1.3, ""),
-    Target(
-        "steady step against one process, CNN and LSTM", "steady", "step / one process", ("cnn", "lstm"), OURS, 4, 1.0, ""
+    *(
+        Target(f"steady step against {against}", "steady", f"step / {against}", names, systems, workers, limit, "")
+        for against, names, systems, workers, limit in STEADY
     ),
-    Target(
-        "one worker, 10,000 parameters, against a DataLoader", "steady", "step / loop, DataLoader", ("tiny",),
-        ("python, M = 1",), 1, 1.5, "",
-    ),
-    Target(
-        "one worker, 10,000 parameters, against indexing", "steady", "step / loop, indexing", ("tiny",),
-        ("python, M = 1",), 1, 1.5, "",
-    ),
-    Target("memory of four against DDP", "memory", "memory / ddp", (), ("M = 4",), 4, 0.6, ""),
+    Target("memory of four against ddp", "memory", "memory / ddp", (), ("M = 4",), 4, 0.6, ""),
     Target("pause for a checkpoint of 600 MB", "checkpoint", "checkpoint: pause", (), ("springtide",), 2, 0.01, "s"),
     Target("padding, sequences by length", "sequence", "padding", (), ("by_length, default M",), 1, 5.0, "%"),
-]  # fmt: skip
+]
 
 
 def targets() -> str:
@@ -121,8 +120,8 @@ def targets() -> str:
 
 
 def machine() -> str:
-    said = {row.note for name in ("steady", "elastic", "memory", "checkpoint", "sequence", "scaling") for row in rows_of(name)
-            if row.system == "machine"}  # fmt: skip
+    names = ("steady", "elastic", "memory", "checkpoint", "sequence", "scaling")
+    said = {row.note for name in names for row in rows_of(name) if row.system == "machine"}
     return "\n\n".join(sorted(said)) or MISSING
 
 
@@ -163,7 +162,8 @@ def scaling() -> str:
 def sequence() -> str:
     rows = rows_of("sequence")
     learnt = grid(rows, "sequences a second", "torch bucketed")
-    return f"Sequences learnt from a second (in brackets: ratio to bucketed):\n\n{learnt}\n\nPadding:\n\n{grid(rows, 'padding')}"
+    share = grid(rows, "padding")
+    return f"Sequences learnt from a second (in brackets: ratio to bucketed):\n\n{learnt}\n\nPadding:\n\n{share}"
 
 
 SECTIONS: dict[str, Callable[[], str]] = {
