@@ -10,6 +10,8 @@ from springtide.train import layout as lay
 from springtide.train.arena import Arena
 from springtide.train.layout import Layout
 
+_COMPARED_ELEMENTS = 1 << 16
+
 
 class Weights:
     """Parameters are re-bound to the buffer that a tick reads; module buffers are private copies, reset before each use.
@@ -29,6 +31,7 @@ class Weights:
         self._buffers = [self._private(module._buffers[name]) for module, name in self._holders]
         self._held: list[int | None] = [None] * len(self._holders)  # the step whose value the private copy holds
         self._versions = [0] * len(self._holders)
+        self._reset_to = 0  # the buffer of the arena that the private copies were taken from
         self._parameter_versions = [0] * len(parameters)
 
     # --- parameters
@@ -103,6 +106,7 @@ class Weights:
         if not self._holders:
             return
         changed = self.changed(buffer)
+        self._reset_to = buffer
         for index, (module, name) in enumerate(self._holders):
             private = self._buffers[index]
             if module._buffers[name] is not private:
@@ -120,7 +124,7 @@ class Weights:
             now = module._buffers[name]
             if now is None:
                 raise UserError(f"buffer '{self.layout.buffers[index].name}' was set to None in the loop body")
-            if now is self._buffers[index] and now._version == self._versions[index]:
+            if now is self._buffers[index] and not self._was_written(index, module):
                 found.append(None)
                 continue
             self._held[index] = None
@@ -129,6 +133,19 @@ class Weights:
                 raise UserError(f"buffer '{place.name}' changed its shape from {place.shape} to {tuple(now.shape)}")
             found.append(now.detach().to("cpu", lay.dtype_of(self.layout.buffer_slots[index].dtype), copy=True))
         return found
+
+    def _was_written(self, index: int, module: nn.Module) -> bool:
+        """Batch normalisation writes its statistics without moving their version, so small buffers are compared."""
+        private = self._buffers[index]
+        if private._version != self._versions[index]:
+            return True
+        if private.numel() > _COMPARED_ELEMENTS and not hasattr(module, "running_mean"):
+            return False
+        return not torch.equal(private.cpu(), self._buffer_values(self._reset_to)[index])
+
+    def forget(self) -> None:
+        """The private copies may have been written: take them anew at the next `reset`."""
+        self._held = [None] * len(self._held)
 
     def changed(self, buffer: int) -> memoryview[int]:
         """One word a module buffer: one more than the step that last changed it (0: nothing was ever written)."""

@@ -441,6 +441,7 @@ class Worker:
         finally:
             for module, training in modes:
                 module.training = training
+            job.weights.forget()
             self.row[Row.SINCE] = 0
         self.arena.write_evaluation(item, evaluation.sums(result, len(fetched.indices)))
         self.arena.evaluation_covers[item] = 1
