@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import contextlib
-import json
 import os
 import selectors
 import signal
@@ -142,10 +141,22 @@ class Crew:
 
     def born(self, worker: int, pid: int) -> None:
         """A process for that row exists."""
-        started = process.started(pid)
-        self._hold(worker, pid)
-        row = self.arena.rows[worker]
-        row[Row.PID], row[Row.STARTED] = pid, started
+        row, started = self.arena.rows[worker], process.started(pid)
+        if row[Row.PID] == pid:
+            return
+        if self._state.members.get(worker) != Phase.STARTING or worker in self.bodies:
+            self._refuse(pid)
+            return
+        self._hold(worker, pid, started)
+        row[Row.STARTED], row[Row.PID] = started, pid
+        self.arena.summon(worker)
+
+    def _refuse(self, pid: int) -> None:
+        """A fork that an earlier supervisor asked for, whose row is no longer free. It waits to be taken, and is not."""
+        pidfd = process.watch(pid)
+        if pidfd is not None:
+            process.kill(pidfd)
+            os.close(pidfd)
 
     def meet_the_ready(self) -> None:
         """Those who started and are warm now."""
@@ -162,13 +173,13 @@ class Crew:
         members = {}
         for worker in range(WORKERS):
             row = self.arena.rows[worker]
-            if row[Row.PID] and process.alive(row[Row.PID], row[Row.STARTED]):
-                self._hold(worker, row[Row.PID])
+            if row[Row.PID]:  # who died meanwhile is found dead at the first look
+                self._hold(worker, row[Row.PID], row[Row.STARTED])
                 members[worker] = _phase(row, worker in named)
         self._state = replace(state, members=members, main=self.arena.words[Word.MAIN])
 
-    def _hold(self, worker: int, pid: int) -> None:
-        pidfd = process.watch(pid)
+    def _hold(self, worker: int, pid: int, started: int) -> None:
+        pidfd = process.watch(pid) if process.alive(pid, started) else None
         if pidfd is None:  # dead and reaped already: a pipe whose other end is closed is readable, as a dead process is
             pidfd, closed = os.pipe()
             os.close(closed)
@@ -210,7 +221,7 @@ class Crew:
                 self._explain(loss, status)
 
     def _explain(self, loss: Loss, status: int | None) -> None:
-        error = self.error_of(loss.body.pid)
+        error = self.launched.error_of(loss.body.pid)
         left = not error and (loss.phase == Phase.LEAVING or (self.final and status == 0))
         self._tell({"event": "worker", "time": loss.time, "worker": loss.worker, "pid": loss.body.pid,
                     "what": "left" if left else "lost"})  # fmt: skip
@@ -229,16 +240,6 @@ class Crew:
         self.arena.words[Word.CHANGES] += 1
         self._tell({"event": "generation", "time": at or time.time(), "generation": self.arena.words[Word.CHANGES],
                     "step": self.step + 1 if step is None else step, "workers": workers, "cause": cause})  # fmt: skip
-
-    def error_of(self, pid: int) -> dict[str, Any] | None:
-        """What a script's process wrote down before it ended by its own doing."""
-        path = self.launched.folder / "workers" / f"{pid}.error.json"
-        try:
-            found = json.loads(path.read_text())
-        except (OSError, ValueError):
-            return None
-        path.unlink(missing_ok=True)
-        return found if isinstance(found, dict) else None
 
     def _user_error(self, loss: Loss, error: dict[str, Any], who: str) -> None:
         """An exception of the user's own: told each time; the third at the same microbatch ends the run."""

@@ -54,10 +54,22 @@ def report_for_work(arena: Arena, me: int) -> None:
     """Say that this worker is warm: imports, model, data and the arena's pages are there."""
     row = arena.rows[me]
     futex.populate(arena.base, arena.at.fixed)
+    _await_recognition(arena, me)
     row[Row.BEAT] = time.monotonic_ns()
     threading.Thread(target=_beat, args=(arena, me), daemon=True, name="heartbeat").start()
     row[Row.STATE] = State.READY
     arena.tell(time.monotonic_ns())
+
+
+def _await_recognition(arena: Arena, me: int) -> None:
+    """Wait until the supervisor has written this process into the row: a fork that it does not know is nobody's."""
+    row, mine = arena.rows[me], os.getpid()
+    while row[Row.PID] != mine:
+        seen = row[Row.WAKE]
+        if row[Row.PID] not in (0, mine) or not _led(arena):
+            _go()
+        if row[Row.PID] != mine:
+            arena.park(me, seen, _ORPHAN_SECONDS)
 
 
 def leave(worker: Worker, order: OrderLike, step: int) -> None:
@@ -105,10 +117,14 @@ def _introduce(assembly: Assembly) -> tuple[Channel, Message]:
 def _serve(assembly: Assembly, channel: Channel) -> int:
     """The nursery's life: fork when asked. In each fork, returns the row."""
     channel.send({"do": "initialised"})
+    forked: dict[int, int] = {}  # row -> pid, of those whose birth a supervisor that died may not have heard of
     while True:
         message = channel.receive()
         if message is None:
             channel = _reintroduce(assembly, channel)
+            for worker, pid in forked.items():
+                if process.started(pid):
+                    channel.send({"do": "forked", "worker": worker, "pid": pid})
         elif message.get("do") == "fork":
             threads = len(os.listdir("/proc/self/task"))
             if threads != 1:
@@ -121,6 +137,7 @@ def _serve(assembly: Assembly, channel: Channel) -> int:
                 _become(assembly, worker)
                 channel.close()
                 return worker
+            forked[worker] = pid
             channel.send({"do": "forked", "worker": worker, "pid": pid})
 
 
@@ -189,13 +206,18 @@ def _beat(arena: Arena, me: int) -> None:
         if words[Word.THIRD] and not row[Row.POPULATED]:
             futex.populate(arena.base + arena.at.buffers[2], arena.shape.state_bytes)
             row[Row.POPULATED] = 1
-        led = process.alive(words[Word.LAUNCHER], words[Word.LAUNCHER_STARTED]) or process.alive(
-            words[Word.SUPERVISOR], words[Word.SUPERVISOR_STARTED]
-        )
-        alone_since = None if led else alone_since or time.monotonic()
+        alone_since = None if _led(arena) else alone_since or time.monotonic()
         if alone_since is not None and time.monotonic() - alone_since > _ORPHAN_SECONDS:
             os._exit(1)
         ticker.wait(BEAT_SECONDS)
+
+
+def _led(arena: Arena) -> bool:
+    """Whether the launcher or a supervisor lives."""
+    words = arena.words
+    return process.alive(words[Word.LAUNCHER], words[Word.LAUNCHER_STARTED]) or process.alive(
+        words[Word.SUPERVISOR], words[Word.SUPERVISOR_STARTED]
+    )
 
 
 def _go() -> None:

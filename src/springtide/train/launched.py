@@ -99,6 +99,16 @@ class Launched:
         except (OSError, ValueError):
             return 0
 
+    def error_of(self, pid: int) -> dict[str, Any] | None:
+        """What a script's process wrote down before it ended by its own doing; told once."""
+        path = self.folder / "workers" / f"{pid}.error.json"
+        try:
+            found = json.loads(path.read_text())
+        except (OSError, ValueError):
+            return None
+        path.unlink(missing_ok=True)
+        return found if isinstance(found, dict) else None
+
     def _manifest(self) -> Manifest | None:
         assert self.resume is not None
         root = self.resume.rpartition("/")[0]

@@ -25,7 +25,7 @@ from springtide.spec import Refused, SpringtideError, UserError
 from springtide.spec.quantities import Every
 from springtide.train import arena as arenas
 from springtide.train import checkpoint, control, copying, futex, process, runs
-from springtide.train.arena import MAGIC, Arena, Shape, Word
+from springtide.train.arena import MAGIC, WORKERS, Arena, Row, Shape, Word
 from springtide.train.chaos import Chaos, Target
 from springtide.train.launched import Launched
 from springtide.train.options import LaunchOptions
@@ -69,7 +69,6 @@ class _Launcher:
         self._ticked = 0.0
         self._events = _Tail(launched.folder / "events.jsonl")
         self._output: dict[str, _Tail] = {}
-        self._shown = ""
         self._chaos = Chaos(options.chaos, options.seed or 0, self._resize, self._tell_chaos)
 
     def run(self, warnings: list[str]) -> int:
@@ -171,15 +170,19 @@ class _Launcher:
     def _shown_lines(self) -> Iterator[str]:
         """Output of the script before the loop, then of the main worker."""
         folder = self.launched.folder / "workers"
-        names = ["nursery-0.log"]
-        if self.arena is not None and self.arena.words[Word.MAIN] >= 0:
-            shown = f"worker-{self.arena.words[Word.MAIN]}.log"
-            if shown != self._shown:
-                self._output.setdefault(shown, _Tail(folder / shown, at_end=bool(self._shown)))
-                self._shown = shown
-            names.append(shown)
-        for name in names:
-            yield from self._output.setdefault(name, _Tail(folder / name)).lines()
+        yield from self._tail(folder / "nursery-0.log").lines()
+        if self.arena is None:
+            return
+        # All are read, so that the one that becomes the main one is shown from there on and not from its beginning.
+        found = {worker: list(self._tail(folder / f"worker-{worker}.log").lines()) for worker in self._rows()}
+        yield from found.get(self.arena.words[Word.MAIN], [])
+
+    def _rows(self) -> list[int]:
+        assert self.arena is not None
+        return [worker for worker in range(WORKERS) if self.arena.rows[worker][Row.PID]]
+
+    def _tail(self, path: Path) -> _Tail:
+        return self._output.setdefault(path.name, _Tail(path))
 
     # --- doing
 
@@ -222,7 +225,7 @@ class _Launcher:
                 self._ask({"do": "stop", "why": "interrupted"})
             else:
                 self._end = {"event": "end", "time": time.time(), "state": "interrupted", "step": self._told, "digest": None,
-                             "samples_twice": 0, "samples_lost": 0, "message": "ended at once"}  # fmt: skip
+                             "samples_twice": None, "samples_lost": None, "message": "ended at once"}  # fmt: skip
 
     # --- the supervisor and other processes
 
@@ -263,7 +266,7 @@ class _Launcher:
         if len(self._restarts) > _RESTARTS:
             log = (self.launched.folder / "supervisor.log").read_text(errors="replace").strip().splitlines()
             self._end = {"event": "end", "time": time.time(), "state": "failed", "step": self._told, "digest": None,
-                         "samples_twice": 0, "samples_lost": 0, "exit_code": 1,
+                         "samples_twice": None, "samples_lost": None, "exit_code": 1,
                          "message": f"the supervisor {cause} {len(self._restarts)} times: {log[-1] if log else ''}"}  # fmt: skip
             self.supervisor = 0
             return
@@ -333,9 +336,8 @@ class _Launcher:
 class _Tail:
     """A file that grows, read by whole lines."""
 
-    def __init__(self, path: Path, *, at_end: bool = False) -> None:
-        self._path = path
-        self._at = path.stat().st_size if at_end and path.exists() else 0
+    def __init__(self, path: Path) -> None:
+        self._path, self._at = path, 0
 
     def lines(self) -> Iterator[str]:
         try:

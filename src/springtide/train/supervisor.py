@@ -194,7 +194,7 @@ class Supervisor:
         if self.keeper is not None:
             self.keeper.join()
         self.tell({"event": "end", "state": kind, "step": self.crew.step if self.crew else 0, "digest": None,
-                   "samples_twice": 0, "samples_lost": 0, "message": message, "exit_code": self._exit,
+                   "samples_twice": None, "samples_lost": None, "message": message, "exit_code": self._exit,
                    **self._result})  # fmt: skip
 
     def _kept_result(self) -> dict[str, Any]:
@@ -331,7 +331,7 @@ class Supervisor:
         if ended is None:
             return
         pid, status = ended
-        error = self._error_of(pid)
+        error = self.launched.error_of(pid)
         if error:
             self.tell({"event": "error", "pid": pid, **error})
             self._fail(error["message"], int(error.get("exit_code", 1)))
@@ -340,13 +340,6 @@ class Supervisor:
         else:
             self.tell({"event": "warning", "message": f"the nursery (pid {pid}) is gone; a new one starts"})
             self.starter.begin()
-
-    def _error_of(self, pid: int) -> dict[str, Any] | None:
-        path = self.launched.folder / "workers" / f"{pid}.error.json"
-        with contextlib.suppress(OSError, ValueError):
-            found: dict[str, Any] = json.loads(path.read_text())
-            return found
-        return None
 
     def tell(self, event: dict[str, Any]) -> None:
         """Write an event down; the launcher reads on from where it was."""
