@@ -6,6 +6,7 @@ import sys
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
+from functools import wraps
 from typing import Any
 
 import torch
@@ -121,7 +122,9 @@ def tied(model: nn.Module) -> dict[str, str]:
 @contextmanager
 def guarded(optimizer: Optimizer) -> Iterator[None]:
     """While the loop runs, a step or a new group of the user's own gets a sentence, and `zero_grad` does nothing."""
+    original = optimizer.step
 
+    @wraps(original)  # and with it the mark by which schedulers know a step that they watch
     def step(*_: Any, **__: Any) -> Any:
         if sys._getframe(1).f_globals.get("__name__", "").partition(".")[0] in ("springtide", "torch"):
             return original(*_, **__)
@@ -130,7 +133,6 @@ def guarded(optimizer: Optimizer) -> Iterator[None]:
     def add_param_group(_: Any) -> None:
         raise UserError(f"{_line()}: add_param_group while the run goes on; give all groups to the optimizer before Run")
 
-    original = optimizer.step
     kept = dict(vars(optimizer))
     vars(optimizer).update(step=step, add_param_group=add_param_group, zero_grad=lambda set_to_none=True: None)
     try:

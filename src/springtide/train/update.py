@@ -50,7 +50,7 @@ def state_keys(optimizer: Optimizer) -> dict[int, list[StateKey]]:
     tried: dict[tuple[Any, ...], list[StateKey]] = {}
     for number, group in enumerate(optimizer.param_groups):
         for parameter in group["params"]:
-            if optimizer.state.get(parameter):
+            if has_state(optimizer, parameter):
                 found[id(parameter)] = _keys(optimizer.state[parameter], parameter)
                 continue
             kind = (number, parameter.shape, parameter.dtype)
@@ -60,16 +60,33 @@ def state_keys(optimizer: Optimizer) -> dict[int, list[StateKey]]:
     return found
 
 
+def has_state(optimizer: Optimizer, parameter: Tensor) -> bool:
+    """Whether the optimizer already keeps something for it; `None`, as older versions of torch wrote, is nothing."""
+    return any(value is not None for value in optimizer.state.get(parameter, {}).values())
+
+
 def _trial(optimizer: Optimizer, group: dict[str, Any], parameter: Tensor) -> list[StateKey]:
+    if parameter.numel() == 0:
+        return []  # Adafactor divides by the number of elements
     like = nn.Parameter(torch.zeros_like(parameter, device="cpu", memory_format=torch.contiguous_format))
     like.grad = torch.full_like(like, 1e-3)
+    name = type(optimizer).__name__
+    before = {key: value for key, value in group.items() if key != "params"}
     try:
         _step(optimizer, [(group, [like])])
-    except TypeError as error:
+    except (TypeError, RuntimeError) as error:
+        raise UserError(f"optimizer {name} cannot be run one parameter at a time: {_first_line(error)}") from None
+    changed = [key for key, value in group.items() if key != "params" and before.get(key, group) is not value]
+    if changed:
         raise UserError(
-            f"optimizer {type(optimizer).__name__} cannot be run one parameter at a time: {error}"
-        ) from None
+            f"optimizer {name} keeps '{changed[0]}' of its own in the parameter groups, which a step in parts would "
+            "change several times; take one whose state belongs to the parameters"
+        )
     return _keys(optimizer.state.pop(like, {}), like)
+
+
+def _first_line(error: Exception) -> str:
+    return str(error).strip().partition("\n")[0]
 
 
 def _keys(state: dict[str, Any], parameter: Tensor) -> list[StateKey]:
@@ -111,8 +128,11 @@ class Updater:
 
     def __init__(self, optimizer: Optimizer, layout: Layout, arena: Arena, *, elementwise: bool) -> None:
         self.optimizer, self.layout, self.arena, self._elementwise = optimizer, layout, arena, elementwise
+        self._ready: set[tuple[int, int]] = set()  # (buffer, chunk) whose leaves have their state in place
+        self._numbers = any(key.number for chunk in layout.chunks for piece in chunk.pieces for key, _ in piece.state)
         self._leaves: dict[tuple[int, int], list[nn.Parameter]] = {}
         self._states: dict[tuple[int, int], dict[str, Any]] = {}  # (buffer, piece) -> views
+        self._groups: dict[tuple[int, int], list[tuple[int, list[nn.Parameter]]]] = {}
         self._gradients: dict[int, Tensor] = {}
         self._pieces_of_gradient: dict[int, list[Tensor]] = {}
         self._shared = torch.empty(0)
@@ -140,12 +160,45 @@ class Updater:
 
     def update(self, number: int, write: int, present: list[bool]) -> None:
         """The optimizer's step on a chunk that was carried over; `present`: which pieces got a gradient."""
-        chunk = self.layout.chunks[number]
-        leaves = self._leaves_of(write, number)
-        gradients = self._gradient_pieces(number)
         begin, end = self._presence(number)
         base = self.arena.at.buffers[write]
         known = bytearray(self.arena.bytes[base + begin : base + end])
+        if all(present) and all(known) and (write, number) in self._ready:
+            self._update_again(number, write)
+            return
+        self._update_any(number, write, present, known)
+        self.arena.bytes[base + begin : base + end] = bytes(known)
+        if all(known) and not self._numbers:
+            self._ready.add((write, number))
+
+    def _update_again(self, number: int, write: int) -> None:
+        """As most steps are: each piece has a gradient, and its state lies where it lay two steps ago."""
+        leaves = self._leaves_of(write, number)
+        for leaf, gradient in zip(leaves, self._gradient_pieces(number), strict=True):
+            leaf.grad = gradient
+        groups = self._groups.get((write, number))
+        if groups is None:
+            found: dict[int, list[nn.Parameter]] = {}
+            for piece, leaf in zip(self.layout.chunks[number].pieces, leaves, strict=True):
+                found.setdefault(self.layout.groups[piece.parameter], []).append(leaf)
+            groups = self._groups[write, number] = sorted(found.items())
+        _step(self.optimizer, [(self.optimizer.param_groups[group], members) for group, members in groups])
+        for piece, leaf in zip(self.layout.chunks[number].pieces, leaves, strict=True):
+            leaf.grad = None
+            views = self._states[write, piece.index]
+            state = self.optimizer.state[leaf]
+            for key, value in state.items():
+                if value is not views.get(key):
+                    self._keep(write, piece, state)
+                    self.optimizer.state[leaf] = views
+                    break
+
+    def _update_any(self, number: int, write: int, present: list[bool], known: bytearray) -> None:
+        """Some pieces have no gradient, or no state yet; `known` is put right."""
+        chunk = self.layout.chunks[number]
+        leaves = self._leaves_of(write, number)
+        gradients = self._gradient_pieces(number)
+        self._ready.discard((write, number))
         groups: dict[int, list[nn.Parameter]] = {}
         for k, (piece, leaf) in enumerate(zip(chunk.pieces, leaves, strict=True)):
             if not present[k]:
@@ -153,7 +206,7 @@ class Updater:
             leaf.grad = gradients[k]
             groups.setdefault(self.layout.groups[piece.parameter], []).append(leaf)
             if known[k]:
-                self.optimizer.state[leaf] = self._state(write, piece)
+                self.optimizer.state[leaf] = dict(self._state(write, piece))  # or what it binds anew would pass for a view
             else:
                 self.optimizer.state.pop(leaf, None)
         if not groups:
@@ -166,7 +219,7 @@ class Updater:
                 self._keep(write, piece, self.optimizer.state[leaf])
                 leaf.grad = None
                 known[k] = 1
-        self.arena.bytes[base + begin : base + end] = bytes(known)
+                self.optimizer.state[leaf] = self._states[write, piece.index]
 
     # --- state for the user, and from the user
 
@@ -175,18 +228,15 @@ class Updater:
         base = self.arena.at.buffers[buffer] + self.layout.presence_offset
         for chunk in self.layout.chunks:
             for piece in chunk.pieces:
-                state = self.optimizer.state.get(parameters[piece.parameter])
-                if not state:
+                parameter = parameters[piece.parameter]
+                if not has_state(self.optimizer, parameter):
                     continue
-                views = self._state(buffer, piece)
+                state = dict(self.optimizer.state[parameter])
                 for key, _ in piece.state:
-                    value = state[key.key]
-                    if isinstance(value, Tensor):
-                        part = value.reshape(-1)[piece.start : piece.start + piece.count] if key.like else value
-                        views[key.key].copy_(part.reshape(views[key.key].shape))
-                    else:
-                        views[key.key] = value
-                self._keep(buffer, piece, views)
+                    if key.like:
+                        part = state[key.key].reshape(-1)[piece.start : piece.start + piece.count]
+                        state[key.key] = part if self._elementwise else part.view(key.shape)
+                self._keep(buffer, piece, state)
                 self.arena.bytes[base + piece.index] = 1
         for parameter in parameters:
             self.optimizer.state.pop(parameter, None)
@@ -194,21 +244,28 @@ class Updater:
     def export_state(self, parameters: Sequence[Tensor], buffer: int) -> None:
         """Put the state together again in the user's optimizer, by parameter, in memory of its own."""
         self.optimizer.state.clear()
+        self.optimizer.state.update(self.whole_state(parameters, buffer))
+
+    def whole_state(self, parameters: Sequence[Tensor], buffer: int) -> dict[Tensor, dict[str, Any]]:
+        """The optimizer's state in that buffer, by parameter, copied."""
+        found: dict[Tensor, dict[str, Any]] = {}
         base = self.arena.at.buffers[buffer] + self.layout.presence_offset
         for chunk in self.layout.chunks:
             for piece in chunk.pieces:
-                if not self.arena.bytes[base + piece.index]:
+                if not self.arena.bytes[base + piece.index] or not piece.state:
                     continue
                 parameter = parameters[piece.parameter]
-                state = self.optimizer.state[parameter]
+                state = found.setdefault(parameter, {})
                 views = self._state(buffer, piece)
                 for key, _ in piece.state:
                     value = views[key.key]
                     if key.like:
-                        whole = state.setdefault(key.key, torch.empty(parameter.shape, dtype=value.dtype))
-                        whole.view(-1)[piece.start : piece.start + piece.count] = value.reshape(-1)
+                        if key.key not in state:
+                            state[key.key] = torch.empty(parameter.shape, dtype=value.dtype, device=parameter.device)
+                        state[key.key].view(-1)[piece.start : piece.start + piece.count] = value.reshape(-1)
                     else:
                         state.setdefault(key.key, value.clone() if isinstance(value, Tensor) else value)
+        return found
 
     def _leaves_of(self, buffer: int, number: int) -> list[nn.Parameter]:
         if (buffer, number) not in self._leaves:
@@ -233,6 +290,9 @@ class Updater:
                 part = flat[lo:hi] if self._elementwise else flat[lo:hi].view(place.shape)
                 pieces.append(part)
             self._pieces_of_gradient[number] = pieces
+        first = self.layout.chunks[number].pieces[0].parameter
+        if self.layout.chunks[number].slot_dtype == lay.dtype_of(self.layout.parameters[first].dtype):
+            return self._pieces_of_gradient[number]
         return [
             part.to(lay.dtype_of(self.layout.parameters[piece.parameter].dtype))
             for part, piece in zip(self._pieces_of_gradient[number], self.layout.chunks[number].pieces, strict=True)
