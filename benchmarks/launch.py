@@ -189,7 +189,7 @@ class Torchrun(Running):
     ) -> None:
         super().__init__(folder, environment)
         self.follow_pipe()
-        # With the shared store, gloo reads the addresses of the dead after a restart and gives up.
+        # With the shared store, gloo often reads the addresses of the dead after a restart, and gives up.
         self.environment["TORCH_DISABLE_SHARE_RDZV_TCP_STORE"] = "1"
         run = [sys.executable, "-m", "torch.distributed.run", "--max-restarts=100", "--monitor-interval=0.1"]
         script = ["-m", "benchmarks.peers.ddp", *arguments]
