@@ -27,6 +27,8 @@ POSITION_BYTES = 65536  # what belongs to a state beside its tensors, as JSON
 EVALUATION_BYTES = 1024  # the sums of one held-out microbatch, as JSON
 DESCRIPTION_BYTES = 8 << 20  # the layout, as JSON
 
+_COUNTS = ("step", "samples", "checksum", "skipped")
+_COUNTS_BYTES = 64
 _HEADER_WORDS = 16
 _ROW_WORDS = 16
 _META_WORDS = 8
@@ -162,6 +164,7 @@ class Arena:
         self.tables = [_Table(self, at.tables + k * at.table_words * 8) for k in range(TABLES)]
         self.metas = [self.view(at.metas + block * _META_WORDS * 8, _META_WORDS) for block in range(blocks)]
         self.metas_real = [self.reals(at.metas + b * _META_WORDS * 8, _META_WORDS) for b in range(blocks)]
+        self.counts = [self.view(at.positions + buffer * POSITION_BYTES, len(_COUNTS)) for buffer in range(BUFFERS)]
         self._bell = self.bytes[at.words + Word.BELL * 8 :][:8].cast("I")
         self._watch = self.bytes[at.words + Word.WATCH * 8 :][:8].cast("I")
 
@@ -218,11 +221,23 @@ class Arena:
         self.bytes[other : other + 8 + length] = self.bytes[begin : begin + 8 + length]
 
     def position(self, buffer: int) -> dict[str, Any]:
-        """What belongs to the state in that buffer beside its tensors."""
-        return self._read_json(self.at.positions + buffer * POSITION_BYTES)
+        """What belongs to the state in that buffer beside its tensors: the counts, and whatever else travels with it."""
+        counts = dict(zip(_COUNTS, self.counts[buffer], strict=True))
+        counts["checksum"] &= (1 << 64) - 1
+        return counts | self.travelling(buffer)
 
-    def write_position(self, buffer: int, position: dict[str, Any]) -> None:
-        self._write_json(self.at.positions + buffer * POSITION_BYTES, POSITION_BYTES, position)
+    def travelling(self, buffer: int) -> dict[str, Any]:
+        """The part of a position that is not counts."""
+        return self._read_json(self.at.positions + buffer * POSITION_BYTES + _COUNTS_BYTES)
+
+    def write_position(self, buffer: int, step: int, samples: int, checksum: int, skipped: int, more: dict[str, Any]) -> None:
+        """By whoever completes chunk 0. Counts are totals since step 0; `checksum` is modulo 2^64."""
+        counts = self.counts[buffer]
+        checksum &= (1 << 64) - 1
+        counts[0], counts[1], counts[3] = step, samples, skipped
+        counts[2] = checksum - (1 << 64) if checksum >= 1 << 63 else checksum
+        offset = self.at.positions + buffer * POSITION_BYTES + _COUNTS_BYTES
+        self._write_json(offset, POSITION_BYTES - _COUNTS_BYTES, more)
 
     def evaluation(self, item: int) -> dict[str, Any]:
         return self._read_json(self.at.evaluations + item * EVALUATION_BYTES)
@@ -245,7 +260,7 @@ class Arena:
         return found if isinstance(found, dict) else {}
 
     def _write_json(self, offset: int, room_bytes: int, value: dict[str, Any]) -> None:
-        text = json.dumps(value).encode()  # which keeps infinities, as schedulers have
+        text = json.dumps(value).encode() if value else b""  # json, which keeps infinities, as schedulers have
         if len(text) > room_bytes - 8:
             raise SpringtideError(f"{len(text)} bytes of {', '.join(value)[:60]} do not fit into {room_bytes - 8}")
         self.bytes[offset + 8 : offset + 8 + len(text)] = text

@@ -85,7 +85,7 @@ class Assembly:
         Updater(self.given.optimizer, self.layout, arena, elementwise=self._elementwise).import_state(
             [tensor for _, tensor, _ in self._named], 0
         )
-        position: dict[str, Any] = {"step": 0, **self.settings.first()}
+        position: dict[str, Any] = {"step": 0, "samples": 0, "checksum": 0, "skipped": 0, **self.settings.first()}
         if resume is not None:
             found = _stored(resume.rpartition("/")[0], lambda one: one.path == resume)
             if found is None or found.manifest is None:
@@ -93,8 +93,8 @@ class Assembly:
             self.inventory.load(arena, 0, checkpoint.read_verified(found), found.manifest.step)
             position = dict(found.manifest.position)
             self._load_best(arena, resume, position)
-        arena.write_position(0, position)
-        step = int(position["step"])
+        step, samples, checksum, skipped = (position.pop(name) for name in ("step", "samples", "checksum", "skipped"))
+        arena.write_position(0, step, samples, checksum, skipped, position)
         record = position.get("record", {})
         header = protocol.first_header(step, 0, self.recipe.course, evaluated=record.get("evaluated") == step)
         arena.write_record(1, record)
@@ -157,7 +157,7 @@ class Assembly:
         """All but the main worker end here. In it, the script goes on, with the model in memory of its own."""
         step, buffer = worker.reached
         if worker.now.kind == Kind.END:
-            self.settings.enter(step, lambda: worker.arena.position(buffer))
+            self.settings.enter(step, lambda: worker.arena.travelling(buffer))
         if worker.alone:
             self._report(worker, step, buffer)
         else:

@@ -189,7 +189,7 @@ class Worker:
         if before.tick and self.main:
             self._call_hooks(before)
         if now.kind != Kind.EVALUATE:
-            self.job.settings.enter(now.step, lambda: self.arena.position(now.read))
+            self.job.settings.enter(now.step, lambda: self.arena.travelling(now.read))
         if now.kind == Kind.TRAIN:
             self.at.step = now.step
             self._expect(now)
@@ -395,7 +395,7 @@ class Worker:
             if not skipped:
                 means = self.job.slots.buffer_means(sums.blocks)
             self.job.weights.write_buffers(now.read, now.write, now.step, means)
-            arena.write_position(now.write, self._position(now, sums))
+            self._write_position(now, sums)
             arena.carry_record(parity)
             workers = len(set(arena.table(now.generation).blocks.tolist()))
             loss = sums.loss / sums.weight if sums.weight else float("nan")
@@ -407,17 +407,14 @@ class Worker:
             stop = bool(record["stop"])
         arena.write_header(protocol.following(now, arena.wish(), self.job.recipe.course, stop=stop))
 
-    def _position(self, now: Header, sums: _Sums) -> dict[str, Any]:
-        old = self.arena.position(now.read)
-        mask = (1 << 64) - 1
-        return {
-            "step": now.step,
-            "samples": old.get("samples", 0) + sums.samples,
-            "checksum": (old.get("checksum", 0) + sums.checksum) & mask,
-            "skipped": old.get("skipped", 0) + sums.skipped,
-            "record": self.arena.record(now.tick % 2) if self.job.evaluate else {},
-            **self.job.settings.leave(),
-        }
+    def _write_position(self, now: Header, sums: _Sums) -> None:
+        _, samples, checksum, skipped = self.arena.counts[now.read]
+        more = self.job.settings.leave()
+        if self.job.evaluate is not None:
+            more["record"] = self.arena.record(now.tick % 2)
+        self.arena.write_position(
+            now.write, now.step, samples + sums.samples, checksum + sums.checksum, skipped + sums.skipped, more
+        )
 
     # --- evaluation
 
