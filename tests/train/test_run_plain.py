@@ -12,6 +12,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn, optim
 from torch.optim import Optimizer, lr_scheduler
 from torch.utils.data import TensorDataset
+
 from training import Body, assert_same_state, cross_entropy, elastic, mlp, plain, points
 
 Make = Callable[[], tuple[nn.Module, Optimizer]]
@@ -215,7 +216,9 @@ SCHEDULERS: dict[str, Callable[[Optimizer], lr_scheduler.LRScheduler]] = {
 def test_a_torch_scheduler_sets_the_same_rates(name: str) -> None:
     def make() -> tuple[nn.Module, Optimizer, lr_scheduler.LRScheduler]:
         model = mlp()
-        optimizer = optim.SGD([{"params": model[0].parameters()}, {"params": model[2].parameters(), "lr": 0.03}], 0.1, 0.9)
+        optimizer = optim.SGD(
+            [{"params": model[0].parameters()}, {"params": model[2].parameters(), "lr": 0.03}], 0.1, 0.9
+        )
         return model, optimizer, SCHEDULERS[name](optimizer)
 
     model, optimizer, schedule = make()
@@ -313,7 +316,10 @@ MODELS: dict[str, Callable[[], nn.Module]] = {
     "frozen": partly_frozen,
     "shared layer": shared_layer,
     "instance norm": lambda: nn.Sequential(
-        nn.Unflatten(1, (4, 5)), nn.InstanceNorm1d(4, track_running_stats=True, affine=True), nn.Flatten(), nn.Linear(20, 3)
+        nn.Unflatten(1, (4, 5)),
+        nn.InstanceNorm1d(4, track_running_stats=True, affine=True),
+        nn.Flatten(),
+        nn.Linear(20, 3),
     ),
 }
 
@@ -453,7 +459,9 @@ def gradients_of_a_full_batch(dtype: torch.dtype, microbatches: int, **given: An
         model = mlp(hidden=64)
         before = {name: p.detach().clone() for name, p in model.named_parameters()}
         body = lambda model, batch: F.cross_entropy(model(batch[0]), batch[1])
-        run = elastic(model, optim.SGD(model.parameters(), 1.0), data, body, steps=1, microbatches=microbatches, **given)
+        run = elastic(
+            model, optim.SGD(model.parameters(), 1.0), data, body, steps=1, microbatches=microbatches, **given
+        )
         full = mlp(hidden=64)
         index = torch.cat([torch.from_numpy(run.order.indices(1, m)) for m in range(microbatches)])
         body(full, [tensor[index] for tensor in data.tensors]).backward()
@@ -468,7 +476,9 @@ def gradients_of_a_full_batch(dtype: torch.dtype, microbatches: int, **given: An
 
 @pytest.mark.parametrize("microbatches", [2, 3, 8, 24])
 @pytest.mark.parametrize(("dtype", "within"), [(torch.float32, 1e-5), (torch.float64, 1e-12)])
-def test_the_gradients_of_microbatches_sum_to_a_full_batchs(microbatches: int, dtype: torch.dtype, within: float) -> None:
+def test_the_gradients_of_microbatches_sum_to_a_full_batchs(
+    microbatches: int, dtype: torch.dtype, within: float
+) -> None:
     assert gradients_of_a_full_batch(dtype, microbatches) < within
 
 

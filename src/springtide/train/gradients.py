@@ -112,6 +112,7 @@ class Slots:
         index = chunk.pieces[k].parameter - first
         leaves = [self._flat_slot(b, number)[lo:hi] if b >= 0 and present[b][index] else None for b in blocks]
         if not any(leaf is not None for leaf in leaves):
+            out[lo:hi].zero_()  # the norm is taken over the whole chunk, and an earlier step's gradient may lie here
             return False
         self._tree(leaves, out[lo:hi], 0)
         return True
@@ -175,7 +176,7 @@ class Collected:
     def __init__(self, layout: Layout) -> None:
         self._layout = layout
         self._gradients: Stack[Tensor] = Stack(_add_in_place)
-        self._buffers: Stack[Tensor] = Stack(self._join_buffers)
+        self._buffers: Stack[tuple[int, Tensor]] = Stack(self._join_buffers)
         self._counts = [0] * len(layout.buffers)
         self._count = 0
 
@@ -183,20 +184,19 @@ class Collected:
         """One pass; `weight` microbatches went into it. The tensors are kept and may be written to."""
         self._count += 1
         self._gradients.push(gradients)
-        weighted = [self._weighted(index, buffer, weight) for index, buffer in enumerate(buffers)]
-        self._buffers.push(weighted)
+        self._buffers.push([None if b is None else (i, self._weighted(b, weight)) for i, b in enumerate(buffers)])
         self._counts = [c + (weight if b is not None else 0) for c, b in zip(self._counts, buffers, strict=True)]
 
     def totals(self) -> tuple[list[Tensor | None], list[Tensor | None], list[int]]:
-        return self._gradients.total(), self._buffers.total(), self._counts
+        buffers = [None if found is None else found[1] for found in self._buffers.total()]
+        return self._gradients.total(), buffers, self._counts
 
-    def _weighted(self, index: int, buffer: Tensor | None, weight: int) -> Tensor | None:
-        if buffer is None or weight == 1 or not buffer.is_floating_point():
-            return buffer
-        return buffer.mul_(weight)
+    def _weighted(self, buffer: Tensor, weight: int) -> Tensor:
+        return buffer if weight == 1 or not buffer.is_floating_point() else buffer.mul_(weight)
 
-    def _join_buffers(self, left: Tensor, right: Tensor) -> Tensor:
-        return _join("of the model", left, right)
+    def _join_buffers(self, left: tuple[int, Tensor], right: tuple[int, Tensor]) -> tuple[int, Tensor]:
+        index, value = left
+        return index, _join(self._layout.buffers[index].name, value, right[1])
 
 
 def piece_range(chunk: Chunk, layout: Layout, k: int) -> tuple[int, int]:
@@ -211,8 +211,9 @@ def dense(gradient: Tensor | None) -> Tensor | None:
     """A gradient as a dense CPU tensor."""
     if gradient is None:
         return None
-    gradient = gradient.detach()
-    return (gradient.to_dense() if gradient.layout != torch.strided else gradient).cpu()
+    if gradient.layout != torch.strided:
+        gradient = gradient.to_dense()
+    return gradient if gradient.device.type == "cpu" else gradient.cpu()
 
 
 def _elements(chunk: Chunk) -> int:
@@ -220,7 +221,7 @@ def _elements(chunk: Chunk) -> int:
 
 
 def _add_in_place(left: Tensor, right: Tensor) -> Tensor:
-    return left.add_(right)
+    return left.to(lay.gradient_dtype(left.dtype)).add_(right)  # as the slots do, or the block size would show in the bits
 
 
 def _join(name: str, left: Tensor, right: Tensor) -> Tensor:
