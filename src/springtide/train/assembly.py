@@ -64,6 +64,8 @@ class Assembly:
         job = self._job(arena)
         job.on_step, job.on_evaluate = on_step, on_evaluate
         job.weights.bind_constants()
+        for parameter in [*self.given.model.parameters(), *job.weights.parameters]:
+            parameter.grad = None  # of a backward pass before the loop
         if self.launch.role != "alone":
             from springtide.train import joining
 

@@ -240,13 +240,18 @@ def flat(memory: object, offset: int, size_bytes: int, dtype: torch.dtype) -> Te
 
 def modules_of(model: nn.Module) -> dict[str, tuple[nn.Module, str]]:
     """Buffer name -> (module that holds it, its name there), shared buffers once."""
-    found: dict[str, tuple[nn.Module, str]] = {}
-    seen: set[int] = set()
+    return {name: holders[0] for name, holders in holders_of(model).items()}
+
+
+def holders_of(model: nn.Module) -> dict[str, list[tuple[nn.Module, str]]]:
+    """Buffer name -> all places that hold it; a buffer shared by several goes by the first one's name."""
+    found: dict[str, list[tuple[nn.Module, str]]] = {}
+    names: dict[int, str] = {}
     for prefix, module in model.named_modules():
         for name, buffer in module._buffers.items():
-            if buffer is not None and id(buffer) not in seen:
-                seen.add(id(buffer))
-                found[f"{prefix}.{name}" if prefix else name] = (module, name)
+            if buffer is not None:
+                first = names.setdefault(id(buffer), f"{prefix}.{name}" if prefix else name)
+                found.setdefault(first, []).append((module, name))
     return found
 
 

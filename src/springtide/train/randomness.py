@@ -13,8 +13,8 @@ COMPUTE, FETCH, HELD_OUT = 1, 2, 3  # what the numbers are drawn for; fetching a
 
 def key(seed: int, purpose: int, step: int, microbatch: int) -> int:
     """64 bits, mixed by splitmix64 (Steele, Lea and Flood, 2014)."""
-    word = seed & _MASK
-    for part in (purpose, step, microbatch):
+    word = 0
+    for part in (seed & _MASK, purpose, step, microbatch):  # mixed in one by one: sums of them are not distinct
         word = (word + 0x9E3779B97F4A7C15 + part) & _MASK
         word = ((word ^ word >> 30) * 0xBF58476D1CE4E5B9) & _MASK
         word = ((word ^ word >> 27) * 0x94D049BB133111EB) & _MASK

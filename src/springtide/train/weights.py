@@ -24,7 +24,8 @@ class Weights:
     ) -> None:
         self.model, self.parameters, self.layout, self.arena = model, parameters, layout, arena
         self._constants = constants
-        self._holders = list(lay.modules_of(model).values())
+        self._shared = list(lay.holders_of(model).values())
+        self._holders = [holders[0] for holders in self._shared]
         self._device = parameters[0].device if parameters else torch.device("cpu")
         self._values: dict[int, list[Tensor]] = {}
         self._stored: dict[int, list[Tensor]] = {}
@@ -107,11 +108,12 @@ class Weights:
             return
         changed = self.changed(buffer)
         self._reset_to = buffer
-        for index, (module, name) in enumerate(self._holders):
+        for index, holders in enumerate(self._shared):
             private = self._buffers[index]
-            if module._buffers[name] is not private:
-                module._buffers[name] = private
-                self._held[index] = None
+            for module, name in holders:
+                if module._buffers[name] is not private:
+                    module._buffers[name] = private
+                    self._held[index] = None
             if self._held[index] != changed[index] or private._version != self._versions[index]:
                 private.copy_(self._buffer_values(buffer)[index])
                 self._held[index] = changed[index]
@@ -120,7 +122,8 @@ class Weights:
     def taken(self) -> list[Tensor | None]:
         """The module buffers that the user's code changed since `reset`, copied."""
         found: list[Tensor | None] = []
-        for index, (module, name) in enumerate(self._holders):
+        for index, holders in enumerate(self._shared):
+            module, name = next(((m, n) for m, n in holders if m._buffers[n] is not self._buffers[index]), holders[0])
             now = module._buffers[name]
             if now is None:
                 raise UserError(f"buffer '{self.layout.buffers[index].name}' was set to None in the loop body")
