@@ -122,13 +122,17 @@ def _draws_nothing(dataset: Any) -> bool:
     return type(dataset) in (TensorDataset, np.ndarray, list, tuple) or bool(getattr(dataset, "pure", False))
 
 
+def _selected(tensors: Sequence[torch.Tensor], numbers: torch.Tensor) -> list[torch.Tensor]:
+    return [tensor.index_select(0, numbers) for tensor in tensors]
+
+
 def _gatherer(dataset: Any) -> Gather | None:
     """A way to the whole batch at once, where it gives the same bits as collating samples does."""
     if type(dataset) is TensorDataset:
         tensors = dataset.tensors
         # Other strides would survive the indexing, where collating gives a batch of its own layout.
         if all(t.device.type == "cpu" and t.is_contiguous() and not t.requires_grad for t in tensors):
-            return lambda indices: [tensor[torch.from_numpy(indices)] for tensor in tensors]
+            return lambda indices: _selected(tensors, torch.from_numpy(indices))
     elif isinstance(dataset, np.ndarray) and dataset.dtype.kind in "biuf":
         return lambda indices: torch.from_numpy(np.asarray(dataset[indices]))
     elif type(dataset) is Subset and (inner := _gatherer(dataset.dataset)) is not None:

@@ -33,6 +33,7 @@ from springtide.train.starter import Starter
 from springtide.train.tensors import digest
 
 TICK_SECONDS = 0.1
+BELL_SECONDS = 0.01
 
 
 class Supervisor:
@@ -317,12 +318,14 @@ class Supervisor:
         words[Word.SUPERVISOR], words[Word.SUPERVISOR_STARTED] = os.getpid(), process.started(os.getpid())
 
     def _listen_to_bell(self, arena: Arena) -> None:
-        """Turn the arena's futex into something that can be selected."""
+        """Turn the arena's futex into something that can be selected; steps of a millisecond must not wake it each time."""
+        pause = threading.Event()
         while True:
             watch = arena.watch()
             with contextlib.suppress(BlockingIOError):
                 os.write(self._bell_write, b"!")
             arena.look_on(watch)
+            pause.wait(BELL_SECONDS)
 
     def _watch_nursery(self) -> None:
         """A nursery that ended with an error ends the run; one that was killed is made anew."""

@@ -396,7 +396,8 @@ class Worker:
                 means = self.job.slots.buffer_means(sums.blocks)
             self.job.weights.write_buffers(now.read, now.write, now.step, means)
             self._write_position(now, sums)
-            arena.carry_record(parity)
+            if self.job.evaluate is not None:
+                arena.carry_record(parity)
             workers = len(set(arena.table(now.generation).blocks.tolist()))
             loss = sums.loss / sums.weight if sums.weight else float("nan")
             arena.write_step(StepRecord(now.step, time.time(), loss, workers, sums.samples, now.generation, skipped))
