@@ -40,6 +40,9 @@ SYSTEMS = {
     "springtide": "Springtide",
 }
 
+# glibc gives large blocks back to the system when they are freed: a step then spends as long on fresh pages as on sums.
+KEEP_FREED = {"MALLOC_MMAP_THRESHOLD_": str(32 << 20), "MALLOC_TRIM_THRESHOLD_": str(2**31 - 1)}
+
 
 class Ended(Exception):
     """A training ended, or its time was up, before what was waited for."""
@@ -355,13 +358,15 @@ def launch(
     threads: int | None = None,
     script: str = "",
     options: Sequence[str] = (),
+    keep_freed: bool = True,
 ) -> Iterator[Running]:
     """A training of `work` for `steps` steps under `system`, ended with all it started when the block is left.
 
     `every` is the number of steps between a peer's checkpoints; `most` allows growth up to so many workers (torchrun
     and Springtide); `threads` is for the one process; `options` are more options of `tide run`; `script` is
     another training script than usual (for the one process and Springtide). The systems are those
-    of SYSTEMS, and "alone": Springtide's file under `python`.
+    of SYSTEMS, and "alone": Springtide's file under `python`. `keep_freed` lets the peers' malloc keep freed memory,
+    as Springtide's workers do by themselves: faster steps, more memory.
     """
     folder = Path(tempfile.mkdtemp(prefix="tide-bench-"))
     arguments = ["--work", work, "--steps", str(steps)]
@@ -378,6 +383,8 @@ def launch(
         "MASTER_ADDR": "127.0.0.1",
         "TORCH_CPP_LOG_LEVEL": "ERROR",
     }
+    if keep_freed and system not in ("springtide", "alone"):
+        environment |= KEEP_FREED
     processes.adopt_orphans()
     try:
         match system:

@@ -30,12 +30,19 @@ class Case:
 
 
 def steady_cases(names: list[str], sizes: list[int], steps: int) -> list[Case]:
-    """Every system for each work and number of workers; the one process once per work."""
+    """Every system for each work and number of workers; the one process once per work.
+
+    The peers' malloc is set to keep what is freed (Springtide does so by itself); one column each shows them without.
+    """
     cases = []
     for work in names:
+        default_malloc = (("keep_freed", False),)
         cases.append(Case("one process", "one process", work, 1, steps))
+        cases.append(Case("one process, default malloc", "one process", work, 1, steps, settings=default_malloc))
         for workers in sizes:
             cases.append(Case("ddp", "ddp", work, workers, steps))
+            if workers == max(sizes):
+                cases.append(Case("ddp, default malloc", "ddp", work, workers, steps, settings=default_malloc))
             if has_torchft():
                 cases.append(Case("torchft", "torchft", work, workers, steps))
             cases.append(Case("M = workers", "springtide", work, workers, steps, settings=(("microbatches", workers),)))

@@ -230,7 +230,9 @@ class Arena:
         """The part of a position that is not counts."""
         return self._read_json(self.at.positions + buffer * POSITION_BYTES + _COUNTS_BYTES)
 
-    def write_position(self, buffer: int, step: int, samples: int, checksum: int, skipped: int, more: dict[str, Any]) -> None:
+    def write_position(
+        self, buffer: int, step: int, samples: int, checksum: int, skipped: int, more: dict[str, Any]
+    ) -> None:
         """By whoever completes chunk 0. Counts are totals since step 0; `checksum` is modulo 2^64."""
         counts = self.counts[buffer]
         checksum &= (1 << 64) - 1

@@ -128,10 +128,14 @@ def guarded(optimizer: Optimizer) -> Iterator[None]:
     def step(*_: Any, **__: Any) -> Any:
         if sys._getframe(1).f_globals.get("__name__", "").partition(".")[0] in ("springtide", "torch"):
             return original(*_, **__)
-        raise UserError(f"{_line()}: the run calls optimizer.step() itself, once all microbatches are in; delete the line")
+        raise UserError(
+            f"{_line()}: the run calls optimizer.step() itself, once all microbatches are in; delete the line"
+        )
 
     def add_param_group(_: Any) -> None:
-        raise UserError(f"{_line()}: add_param_group while the run goes on; give all groups to the optimizer before Run")
+        raise UserError(
+            f"{_line()}: add_param_group while the run goes on; give all groups to the optimizer before Run"
+        )
 
     kept = dict(vars(optimizer))
     vars(optimizer).update(step=step, add_param_group=add_param_group, zero_grad=lambda set_to_none=True: None)

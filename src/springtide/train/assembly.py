@@ -52,7 +52,9 @@ class Assembly:
 
     # --- joining
 
-    def join(self, on_step: list[Callable[[], object]], on_evaluate: list[Callable[[dict[str, float]], object]]) -> Worker:
+    def join(
+        self, on_step: list[Callable[[], object]], on_evaluate: list[Callable[[dict[str, float]], object]]
+    ) -> Worker:
         """The worker that this process is; in a nursery, each fork returns from here with its own."""
         if self.launch.role == "alone":
             arena = self._alone()
@@ -173,7 +175,9 @@ class Assembly:
         """Give the model the best parameters and buffers kept."""
         arena = worker.arena
         if not arena.shape.best_bytes:
-            raise UserError("run.load_best() needs evaluate=train.Evaluate(..., best='a metric'), which says what is best")
+            raise UserError(
+                "run.load_best() needs evaluate=train.Evaluate(..., best='a metric'), which says what is best"
+            )
         worker.job.weights.load_from(arena.at.best)
 
     def _report(self, worker: Worker, step: int, buffer: int) -> None:
@@ -213,7 +217,9 @@ class Assembly:
             return None
         size = evaluate.batch_size or self.given.batch_size
         order = InOrder(len(evaluate.dataset), size)
-        return Loader(evaluate.dataset, order, collate=self.given.collate, mode="main", seed=self._seed(randomness.HELD_OUT))
+        return Loader(
+            evaluate.dataset, order, collate=self.given.collate, mode="main", seed=self._seed(randomness.HELD_OUT)
+        )
 
     def _seed(self, purpose: int) -> Callable[[int, int], None]:
         seed = self.recipe.seed
@@ -254,7 +260,10 @@ class Assembly:
             root = resume.rpartition("/")[0] + "/best"
             found = _stored(root, lambda one: one.manifest is not None and one.manifest.step == best["step"])
             if found is None:
-                print(f"tide: the best model (step {best['step']}) is not in {root}; the search begins anew", file=sys.stderr)
+                print(
+                    f"tide: the best model (step {best['step']}) is not in {root}; the search begins anew",
+                    file=sys.stderr,
+                )
                 position["record"]["best"] = None
             else:
                 self.inventory.load_best(arena, checkpoint.read_verified(found))
@@ -272,7 +281,9 @@ class Assembly:
         lay, pieces = self.layout, [piece for chunk in self.layout.chunks for piece in chunk.pieces]
         entries = [_entry(f"model.{place.name}", place, model=True) for place in lay.parameters]
         entries += [_entry(f"model.{place.name}", place, region="constants", model=True) for place in lay.constants]
-        entries += [_entry(f"model.{p.name}" if p.persistent else f"buffer.{p.name}", p, model=True) for p in lay.buffers]
+        entries += [
+            _entry(f"model.{p.name}" if p.persistent else f"buffer.{p.name}", p, model=True) for p in lay.buffers
+        ]
         for number, place in enumerate(lay.parameters):
             own = [piece for piece in pieces if piece.parameter == number]
             for index, (key, _) in enumerate(own[0].state if own else ()):

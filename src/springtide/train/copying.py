@@ -19,7 +19,9 @@ def copy_script(script: Path, target: Path) -> str | None:
     for path in _modules(script.parent):
         files, size = files + 1, size + path.stat().st_size
         if files > _MOST_FILES or size > _MOST_BYTES:
-            warning = f"more Python files below {script.parent} than are copied; later edits there may reach new workers"
+            warning = (
+                f"more Python files below {script.parent} than are copied; later edits there may reach new workers"
+            )
             break
         copied = target / path.relative_to(script.parent)
         copied.parent.mkdir(parents=True, exist_ok=True)

@@ -56,7 +56,13 @@ class Crew:
     """See the module. `selector` gets a pidfd for each worker, with the worker's number as data."""
 
     def __init__(
-        self, launched: Launched, arena: Arena, starter: Starter, selector: selectors.BaseSelector, tell: Tell, fail: Fail
+        self,
+        launched: Launched,
+        arena: Arena,
+        starter: Starter,
+        selector: selectors.BaseSelector,
+        tell: Tell,
+        fail: Fail,
     ) -> None:
         self.launched, self.arena, self.starter = launched, arena, starter
         self.bodies: dict[int, Body] = {}

@@ -221,7 +221,9 @@ def _elements(chunk: Chunk) -> int:
 
 
 def _add_in_place(left: Tensor, right: Tensor) -> Tensor:
-    return left.to(lay.gradient_dtype(left.dtype)).add_(right)  # as the slots do, or the block size would show in the bits
+    return left.to(lay.gradient_dtype(left.dtype)).add_(
+        right
+    )  # as the slots do, or the block size would show in the bits
 
 
 def _join(name: str, left: Tensor, right: Tensor) -> Tensor:

@@ -176,7 +176,9 @@ def _become(assembly: Assembly, worker: int) -> None:
     os.setsid()
     sys.stdout.flush()
     sys.stderr.flush()
-    log = os.open(f"{assembly.launch.folder}/workers/worker-{worker}.log", os.O_WRONLY | os.O_CREAT | os.O_APPEND, 0o600)
+    log = os.open(
+        f"{assembly.launch.folder}/workers/worker-{worker}.log", os.O_WRONLY | os.O_CREAT | os.O_APPEND, 0o600
+    )
     os.dup2(log, 1)
     os.dup2(log, 2)
     os.close(log)

@@ -84,7 +84,9 @@ class Launched:
         wrong = [key for key in identity if key != "model" and kept.get(key) != identity[key]]
         if wrong:
             listed = ", ".join(f"{key} {kept.get(key)} then, {identity[key]} now" for key in wrong)
-            raise UserError(f"'{self.name}' cannot go on from {self.resume}: {listed}; put it back, or start anew with --fresh")
+            raise UserError(
+                f"'{self.name}' cannot go on from {self.resume}: {listed}; put it back, or start anew with --fresh"
+            )
         return self.resume
 
     def resumed_step(self, resume: str | None) -> int:

@@ -366,7 +366,12 @@ def _prepare(options: LaunchOptions, on_event: Callable[[Event], None]) -> tuple
     if resume is None:
         _put_aside(folder)
     (folder / "workers").mkdir(parents=True, exist_ok=True)
-    for stale in [folder / "nursery.json", folder / "shape.json", folder / "events.jsonl", *(folder / "workers").iterdir()]:
+    for stale in [
+        folder / "nursery.json",
+        folder / "shape.json",
+        folder / "events.jsonl",
+        *(folder / "workers").iterdir(),
+    ]:
         stale.unlink(missing_ok=True)
     if warning := copying.copy_script(script, folder / "script"):
         warnings.append(warning)

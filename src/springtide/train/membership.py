@@ -247,9 +247,7 @@ def _resize(state: Membership, out: list[Instruction]) -> Membership:
 def _propose(state: Membership, workers: Iterable[int], cause: str, out: list[Instruction]) -> Membership:
     generation, shares = state.generation + 1, dict.fromkeys(workers, 1.0)
     current = state.tables[state.adopted]
-    table = Table(
-        tuple(protocol.deal(shares, len(current.blocks))), tuple(deal_weighted(shares, state.weights))
-    )
+    table = Table(tuple(protocol.deal(shares, len(current.blocks))), tuple(deal_weighted(shares, state.weights)))
     joining = dict.fromkeys(table.named(), Phase.WORKING)
     out.append(Propose(generation, table, cause))
     out.extend(Summon(w) for w in sorted(table.named()) if state.members[w] == Phase.PARKED)

@@ -44,9 +44,7 @@ def membership(arena: Arena, header: Header | None) -> Membership:
     newest = arena.words[Word.GENERATION]
     adopted = header.generation if header else newest
     numbers = range(max(adopted, newest - TABLES + 1), newest + 1)
-    tables = {
-        number: Table(tuple(arena.table(number).blocks), tuple(arena.table(number).chunks)) for number in numbers
-    }
+    tables = {number: Table(tuple(arena.table(number).blocks), tuple(arena.table(number).chunks)) for number in numbers}
     return Membership(arena.words[Word.WANTED], tuple(arena.description()["chunk_bytes"]), tables, adopted)
 
 
@@ -77,7 +75,9 @@ def too_many_workers(launched: Launched, arena: Arena) -> str | None:
 def differences(arena: Arena, identity: dict[str, Any]) -> str | None:
     """A sentence where a process does not hold the run that the arena holds."""
     mine = arena.description()["identity"]
-    wrong = [f"{key} {mine[key]} in the run, {identity.get(key)} here" for key in mine if mine[key] != identity.get(key)]
+    wrong = [
+        f"{key} {mine[key]} in the run, {identity.get(key)} here" for key in mine if mine[key] != identity.get(key)
+    ]
     if not wrong:
         return None
     return f"this process does not hold the same run: {', '.join(wrong)}; seed what is random before Run"

@@ -112,9 +112,13 @@ class Run:
             shape = f"a tensor of shape {tuple(loss.shape)}" if isinstance(loss, Tensor) else type(loss).__name__
             raise UserError(f"run.backward got {shape}; give the microbatch's mean loss, one number (loss.mean())")
         if not loss.requires_grad:
-            raise UserError("run.backward got a loss without a gradient; compute it from the model's output, not detached")
+            raise UserError(
+                "run.backward got a loss without a gradient; compute it from the model's output, not detached"
+            )
         if weight is not None and not weight > 0:
-            raise UserError(f"run.backward(weight={weight}): a weight is the count that the mean was taken over, above 0")
+            raise UserError(
+                f"run.backward(weight={weight}): a weight is the count that the mean was taken over, above 0"
+            )
         self._worker.backward(loss, weight)
 
     # --- where one is
@@ -217,5 +221,3 @@ class Run:
 def active() -> Run | None:
     """The run of this process, for whoever started the script."""
     return _active[0] if _active else None
-
-

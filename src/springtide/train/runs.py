@@ -21,7 +21,9 @@ _NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,99}\Z")
 def folder(name: str) -> Path:
     """Where a run of that name keeps its things. UserError: it cannot be a name."""
     if not _NAME.match(name):
-        raise UserError(f"'{name}' cannot name a run: letters, digits, '.', '_' and '-', beginning with a letter or digit")
+        raise UserError(
+            f"'{name}' cannot name a run: letters, digits, '.', '_' and '-', beginning with a letter or digit"
+        )
     return home.runs() / name
 
 

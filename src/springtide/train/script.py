@@ -105,7 +105,9 @@ def _sentence(error: BaseException) -> str:
     if isinstance(error, SpringtideError):
         return str(error)
     last = traceback.extract_tb(error.__traceback__)
-    place = next((f"{Path(f.filename).name}:{f.lineno}: " for f in reversed(last) if "springtide" not in f.filename), "")
+    place = next(
+        (f"{Path(f.filename).name}:{f.lineno}: " for f in reversed(last) if "springtide" not in f.filename), ""
+    )
     text = str(error).strip().splitlines()
     return f"{place}{type(error).__name__}{': ' + text[0] if text else ''}"
 

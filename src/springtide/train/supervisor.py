@@ -310,7 +310,9 @@ class Supervisor:
         if header is not None:
             self.crew.step = header.step - (header.kind == Kind.TRAIN)
             self._checkpointed = time.monotonic(), self.crew.step
-        self.tell({"event": "supervisor", "pid": os.getpid(), "what": "adopted", "cause": f"{len(self.crew.bodies)} workers"})
+        self.tell(
+            {"event": "supervisor", "pid": os.getpid(), "what": "adopted", "cause": f"{len(self.crew.bodies)} workers"}
+        )
 
     def _sign(self, arena: Arena) -> None:
         words = arena.words

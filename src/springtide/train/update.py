@@ -190,7 +190,7 @@ class Updater:
             for key, value in state.items():
                 if value is not views.get(key):
                     self._keep(write, piece, state)
-                    self.optimizer.state[leaf] = views
+                    self.optimizer.state[leaf] = dict(views)
                     break
 
     def _update_any(self, number: int, write: int, present: list[bool], known: bytearray) -> None:
@@ -206,7 +206,7 @@ class Updater:
             leaf.grad = gradients[k]
             groups.setdefault(self.layout.groups[piece.parameter], []).append(leaf)
             if known[k]:
-                self.optimizer.state[leaf] = dict(self._state(write, piece))  # or what it binds anew would pass for a view
+                self.optimizer.state[leaf] = dict(self._state(write, piece))
             else:
                 self.optimizer.state.pop(leaf, None)
         if not groups:
@@ -219,7 +219,8 @@ class Updater:
                 self._keep(write, piece, self.optimizer.state[leaf])
                 leaf.grad = None
                 known[k] = 1
-                self.optimizer.state[leaf] = self._states[write, piece.index]
+                # A dictionary of its own: what the optimizer binds anew in it must not pass for the view.
+                self.optimizer.state[leaf] = dict(self._states[write, piece.index])
 
     # --- state for the user, and from the user
 

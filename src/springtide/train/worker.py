@@ -6,11 +6,13 @@ The loop body is the user's code between two `next()` calls, so the whole of a w
 from __future__ import annotations
 
 import dis
+import inspect
 import sys
 import time
 from collections.abc import Callable, Generator
 from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass, field
+from types import FrameType
 from typing import Any
 
 import torch
@@ -282,6 +284,8 @@ class Worker:
         weights, at = self.job.weights, self.at
         weights.check_versions()
         gradients = [dense(parameter.grad) for parameter in weights.parameters]
+        if at.loss is None and len(at.microbatches) > 1:  # loss.backward() instead of run.backward(loss)
+            torch._foreach_mul_([g for g in gradients if g is not None], float(len(at.microbatches)))
         for parameter in self._everything:
             parameter.grad = None
         if not self._no_gradient_seen and not any(gradient is not None for gradient in gradients):
@@ -308,10 +312,10 @@ class Worker:
         """The loop was left: by `break`, which ends the run for all, or by an exception, which is reported elsewhere.
 
         A `break` drops the iterator with a bytecode of its own; an exception that unwinds the frame stands at the call
-        that raised.
+        that raised. A generator around this one (a progress bar) is closed first, by the frame that called for it.
         """
         frame = sys._getframe(1)
-        while frame is not None and frame.f_code.co_filename.startswith(_HERE):
+        while frame is not None and (frame.f_code.co_filename.startswith(_HERE) or _is_being_closed(frame)):
             frame = frame.f_back  # type: ignore[assignment]
         if frame is not None and dis.opname[frame.f_code.co_code[frame.f_lasti]] in _DROPS:
             self.drain()
@@ -492,8 +496,14 @@ class Worker:
         return _moved(batch, self.job.recipe.device)
 
 
-_DROPS = {"POP_TOP", "POP_ITER", "END_FOR"}
+_DROPS = {"POP_TOP", "POP_ITER", "END_FOR", "FOR_ITER"}
 _HERE = __file__.rpartition("/")[0]
+
+
+def _is_being_closed(frame: FrameType) -> bool:
+    """Whether it is a generator's that is unwound, not one that drops its iterator and goes on."""
+    operation = dis.opname[frame.f_code.co_code[frame.f_lasti]]
+    return bool(frame.f_code.co_flags & inspect.CO_GENERATOR) and operation not in _DROPS
 
 
 def _together(metas: list[Meta]) -> Meta:
