@@ -285,7 +285,7 @@ class Worker:
         weights.check_versions()
         gradients = [dense(parameter.grad) for parameter in weights.parameters]
         if at.loss is None and len(at.microbatches) > 1:  # loss.backward() instead of run.backward(loss)
-            torch._foreach_mul_([g for g in gradients if g is not None], float(len(at.microbatches)))
+            gradients = [None if g is None else g.mul_(len(at.microbatches)) for g in gradients]
         for parameter in self._everything:
             parameter.grad = None
         if not self._no_gradient_seen and not any(gradient is not None for gradient in gradients):
@@ -496,7 +496,10 @@ class Worker:
         return _moved(batch, self.job.recipe.device)
 
 
-_DROPS = {"POP_TOP", "POP_ITER", "END_FOR", "FOR_ITER"}
+_DROPS = {
+    "POP_TOP", "POP_ITER", "END_FOR", "FOR_ITER", "STORE_NAME", "STORE_FAST", "STORE_GLOBAL", "STORE_DEREF",
+    "DELETE_NAME", "DELETE_FAST", "DELETE_GLOBAL", "RETURN_VALUE", "RETURN_CONST",
+}  # fmt: skip
 _HERE = __file__.rpartition("/")[0]
 
 
