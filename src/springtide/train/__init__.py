@@ -1,8 +1,8 @@
 """Elastic, fault-tolerant training: what a script uses is `Run`, `Evaluate` and `load`.
 
 Imports `spec` and `data`. The laws are in docs/training.md; begin reading at `protocol` (what a worker does next),
-`membership` (what the supervisor decides) and `worker` (how a step is carried out). Torch is imported when `Run` is first
-asked for, so that supervisor and launcher, which live here too, start without it.
+`membership` (what the supervisor decides) and `worker` (how a step is carried out). Torch is imported when `Run` is
+first asked for, so that supervisor and launcher, which live here too, start without it.
 """
 
 from __future__ import annotations

@@ -1,7 +1,7 @@
 """The arena: the shared memory of a job on one machine. State in alternating buffers, slots, flags, headers.
 
-A memfd that `tide run`, the supervisor and the workers map; it lives as long as one of them does, and nothing is left after
-the last. Every word has one writer at a time. No torch here: the supervisor and `tide ps` read it too.
+A memfd that `tide run`, the supervisor and the workers map; it lives as long as one of them does, and nothing is left
+after the last. Every word has one writer at a time. No torch here: the supervisor and `tide ps` read it too.
 """
 
 from __future__ import annotations
@@ -309,7 +309,10 @@ class Arena:
     # --- the ring of steps
 
     def write_step(self, record: StepRecord) -> None:
-        """By whoever completes chunk 0. The step number comes last; the time is put right when the step is committed."""
+        """By whoever completes chunk 0.
+
+        The step number comes last; the time is put right when the step is committed.
+        """
         view = self._ring_view(record.step)
         self._ring_step(record.step)[0] = 0
         view[1], view[2], view[3] = record.time, record.loss, float(record.workers)

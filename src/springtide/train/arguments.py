@@ -54,7 +54,7 @@ def check(given: Arguments) -> None:
     update.check(given.optimizer)
     if not hasattr(given.dataset, "__len__") or not hasattr(given.dataset, "__getitem__"):
         raise UserError(
-            f"dataset is {type(given.dataset).__name__}; give one with a length and items by number (a map-style Dataset)"
+            f"dataset is {type(given.dataset).__name__}; give a map-style Dataset, with a length and items by number"
         )
     if not isinstance(given.batch_size, int) or given.batch_size < 1:
         raise UserError(f"batch_size={given.batch_size!r}; give a whole number above 0")

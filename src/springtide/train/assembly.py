@@ -305,7 +305,9 @@ class Assembly:
 
 
 class InOrder:
-    """Held-out samples as they come: item i is the i-th batch. Written as an order, so that the same loader fetches them."""
+    """Held-out samples as they come: item i is the i-th batch. Written as an order, so that the same loader fetches
+    them.
+    """
 
     def __init__(self, count: int, size: int) -> None:
         import numpy as np

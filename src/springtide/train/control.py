@@ -1,6 +1,7 @@
 """The control socket: one JSON object a line, both ways, over a Unix socket that only its user may open.
 
-The launcher holds the listening end, so that nobody who calls while the supervisor is away is turned down: the call waits.
+The launcher holds the listening end, so that nobody who calls while the supervisor is away is turned down: the call
+waits.
 """
 
 from __future__ import annotations
@@ -98,7 +99,9 @@ def _parse(line: bytes) -> Message:
 
 
 class _reachable:
-    """A name by which a socket can be bound or called: through /proc where the path itself is too long for the kernel."""
+    """A name by which a socket can be bound or called: through /proc where the path itself is too long for the
+    kernel.
+    """
 
     def __init__(self, path: Path) -> None:
         self._path, self._folder = path, -1

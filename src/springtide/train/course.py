@@ -17,8 +17,8 @@ _TRAVELLING = (int, float, bool, str)
 class Settings:
     """Keeps `param_groups` right. For a torch scheduler, the settings of the next step belong to the state.
 
-    A joiner that loaded only the scheduler would compute another learning rate (Cosine, Sequential, Exponential), so the
-    groups' values travel with it.
+    A joiner that loaded only the scheduler would compute another learning rate (Cosine, Sequential, Exponential), so
+    the groups' values travel with it.
     """
 
     def __init__(self, schedule: Schedule, optimizer: Optimizer) -> None:

@@ -147,6 +147,7 @@ class Crew:
 
     def born(self, worker: int, pid: int) -> None:
         """A process for that row exists."""
+        self.starter.came(worker)
         row, started = self.arena.rows[worker], process.started(pid)
         if row[Row.PID] == pid:
             return
@@ -158,7 +159,10 @@ class Crew:
         self.arena.summon(worker)
 
     def _refuse(self, pid: int) -> None:
-        """A fork that an earlier supervisor asked for, whose row is no longer free. It waits to be taken, and is not."""
+        """A fork that an earlier supervisor asked for, whose row is no longer free.
+
+        It waits to be taken, and is not.
+        """
         pidfd = process.watch(pid)
         if pidfd is not None:
             process.kill(pidfd)

@@ -19,10 +19,10 @@ _RECENT = 16  # evaluations that a reader may be late
 class Evaluate:
     """What to measure on held-out data, and when.
 
-    `function(model, x, y)` (the batch's parts, as the loop gets them) returns a dict of means over that batch; the metrics
-    are exact means over the whole of `dataset`. `every` is "epoch", a number of steps, or "end"; the last step is always
-    followed by one. `best` names the metric that says which model is kept (`highest=False`: lower is better), `patience`
-    how many evaluations without a better one end the run.
+    `function(model, x, y)` (the batch's parts, as the loop gets them) returns a dict of means over that batch; the
+    metrics are exact means over the whole of `dataset`. `every` is "epoch", a number of steps, or "end"; the last
+    step is always followed by one. `best` names the metric that says which model is kept (`highest=False`: lower is
+    better), `patience` how many evaluations without a better one end the run.
     """
 
     dataset: Any

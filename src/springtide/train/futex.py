@@ -82,7 +82,9 @@ def die_with_parent(parent: int) -> None:
 
 
 def keep_freed_memory() -> None:
-    """Let malloc keep what is freed: gradients are freed and made anew each step, and fresh pages cost more than sums."""
+    """Let malloc keep what is freed: gradients are freed and made anew each step, and fresh pages cost more than
+    sums.
+    """
     m_trim_threshold, m_mmap_threshold = -1, -3
     if hasattr(_libc, "mallopt"):
         _libc.mallopt(m_mmap_threshold, 32 << 20)

@@ -116,5 +116,6 @@ class Inventory:
         if wrong:
             more = f" and {len(wrong) - 6} more" if len(wrong) > 6 else ""
             raise UserError(
-                f"the checkpoint is of another model: {'; '.join(wrong[:6])}{more}; take the script that wrote it, or --fresh"
+                f"the checkpoint is of another model: {'; '.join(wrong[:6])}{more}; "
+                "take the script that wrote it, or --fresh"
             )

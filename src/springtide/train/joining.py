@@ -6,8 +6,9 @@ import os
 import sys
 import threading
 import time
+from contextlib import suppress
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, NoReturn
 
 import torch
 
@@ -42,8 +43,8 @@ def join(assembly: Assembly) -> tuple[Arena, int]:
         return arena, launch.worker
     why = _cannot_fork(assembly.given.device)
     if why:
-        channel.send({"do": "initialised"})
-        channel.send({"do": "cannot fork", "why": why})
+        _say(channel, {"do": "initialised"})
+        _say(channel, {"do": "cannot fork", "why": why})
         channel.receive()
         _go()
     _warm_up()
@@ -75,8 +76,8 @@ def _await_recognition(arena: Arena, me: int) -> None:
 def leave(worker: Worker, order: OrderLike, step: int) -> None:
     """At the end of the loop. Returns in the main worker; the others wait, lest it die, and end with the script.
 
-    A run that was stopped before its last step ends in all workers: what follows the loop is for a finished run. So does
-    a worker that no table names any more.
+    A run that was stopped before its last step ends in all workers: what follows the loop is for a finished run. So
+    does a worker that no table names any more.
     """
     arena, row = worker.arena, worker.row
     if worker.now.kind != Kind.END and not worker.drained:
@@ -104,11 +105,19 @@ def _audit(arena: Arena, order: OrderLike, step: int) -> None:
 
 
 def _introduce(assembly: Assembly) -> tuple[Channel, Message]:
+    """Say what this process holds to the supervisor, or, if it dies over that, to its successor."""
     launch = assembly.launch
-    channel = control.connect(Path(launch.control))
-    reply = channel.ask({"do": "ready", "role": launch.role, "description": assembly.description()})
-    if reply is None:
-        raise SpringtideError("the supervisor hung up")
+    ready = {"do": "ready", "role": launch.role, "description": assembly.description()}
+    reply = None
+    while reply is None:
+        try:
+            channel = control.connect(Path(launch.control))
+        except OSError:  # the launcher keeps the socket: the run is over
+            _go()
+        with suppress(OSError):
+            reply = channel.ask(ready)
+        if reply is None:
+            channel.close()
     if sentence := reply.get("refused") or reply.get("error"):
         raise UserError(str(sentence)) if reply.get("exit_code", 2) == 2 else SpringtideError(str(sentence))
     return channel, reply
@@ -116,19 +125,19 @@ def _introduce(assembly: Assembly) -> tuple[Channel, Message]:
 
 def _serve(assembly: Assembly, channel: Channel) -> int:
     """The nursery's life: fork when asked. In each fork, returns the row."""
-    channel.send({"do": "initialised"})
-    forked: dict[int, int] = {}  # row -> pid, of those whose birth a supervisor that died may not have heard of
+    _say(channel, {"do": "initialised"})
+    forked: dict[int, tuple[int, int]] = {}  # row -> (pid, start), of whom a supervisor that died may not have heard
     while True:
         message = channel.receive()
         if message is None:
             channel = _reintroduce(assembly, channel)
-            for worker, pid in forked.items():
-                if process.started(pid):
-                    channel.send({"do": "forked", "worker": worker, "pid": pid})
+            for worker, (pid, started) in forked.items():
+                if process.alive(pid, started):
+                    _say(channel, {"do": "forked", "worker": worker, "pid": pid})
         elif message.get("do") == "fork":
-            threads = len(os.listdir("/proc/self/task"))
+            threads = _threads()
             if threads != 1:
-                channel.send({"do": "cannot fork", "why": f"the script left {threads - 1} threads running"})
+                _say(channel, {"do": "cannot fork", "why": f"the script left {threads - 1} threads running"})
                 channel.receive()
                 _go()
             worker = int(message["worker"])
@@ -137,8 +146,8 @@ def _serve(assembly: Assembly, channel: Channel) -> int:
                 _become(assembly, worker)
                 channel.close()
                 return worker
-            forked[worker] = pid
-            channel.send({"do": "forked", "worker": worker, "pid": pid})
+            forked[worker] = pid, process.started(pid)
+            _say(channel, {"do": "forked", "worker": worker, "pid": pid})
 
 
 def _reintroduce(assembly: Assembly, channel: Channel) -> Channel:
@@ -146,10 +155,16 @@ def _reintroduce(assembly: Assembly, channel: Channel) -> Channel:
     channel.close()
     try:
         channel, _ = _introduce(assembly)
-    except (OSError, SpringtideError):
+    except SpringtideError:
         _go()
-    channel.send({"do": "initialised"})
+    _say(channel, {"do": "initialised"})
     return channel
+
+
+def _say(channel: Channel, message: Message) -> None:
+    """To a supervisor that may be dead: then the next `receive` ends the conversation."""
+    with suppress(OSError):
+        channel.send(message)
 
 
 def _fork() -> int:
@@ -184,11 +199,15 @@ def _become(assembly: Assembly, worker: int) -> None:
     os.close(log)
 
 
+def _threads() -> int:
+    return sum(1 for _ in Path("/proc/self/task").iterdir())
+
+
 def _cannot_fork(device: str) -> str:
     """Why workers cannot be forked from here; empty where they can."""
     if device != "cpu" or torch.cuda.is_initialized():  # type: ignore[no-untyped-call]
         return "a process that uses the GPU cannot be forked"
-    threads = len(os.listdir("/proc/self/task"))
+    threads = _threads()
     return f"the script left {threads - 1} threads running" if threads != 1 else ""
 
 
@@ -222,7 +241,7 @@ def _led(arena: Arena) -> bool:
     )
 
 
-def _go() -> None:
+def _go() -> NoReturn:
     """End this process without running what follows the loop."""
     sys.stdout.flush()
     sys.stderr.flush()

@@ -1,7 +1,7 @@
 """What `tide run` does: starts the supervisor and starts it again, passes on exit statuses, shows what happens.
 
-No torch. This process holds the arena and the control socket, and is the parent of last resort of all that the run starts:
-whatever else dies, it knows, and when it ends, nothing is left.
+No torch. This process holds the arena and the control socket, and is the parent of last resort of all that the run
+starts: whatever else dies, it knows, and when it ends, nothing is left.
 """
 
 from __future__ import annotations
@@ -9,9 +9,7 @@ from __future__ import annotations
 import contextlib
 import json
 import os
-import secrets
 import select
-import shutil
 import signal
 import subprocess
 import sys
@@ -21,15 +19,14 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
-from springtide.spec import Refused, SpringtideError, UserError
-from springtide.spec.quantities import Every
-from springtide.train import arena as arenas
-from springtide.train import checkpoint, control, copying, futex, process, runs
+from springtide.spec import UserError
+from springtide.train import control, futex, preparing, process, runs
 from springtide.train.arena import MAGIC, WORKERS, Arena, Row, Shape, Word
 from springtide.train.chaos import Chaos, Target
 from springtide.train.launched import Launched
 from springtide.train.options import LaunchOptions
 from springtide.train.protocol import Kind
+from springtide.train.tail import Tail
 
 Event = dict[str, Any]
 TICK_SECONDS = 0.1
@@ -37,8 +34,6 @@ SUPERVISOR_SILENCE_SECONDS = 1.0
 _HUNG_SECONDS = 10.0
 _RESTARTS, _RESTARTS_SECONDS = 5, 20.0
 _ENDING_SECONDS = 30.0
-DEFAULT_EVERY = Every(seconds=60.0)
-DEFAULT_KEEP = 3
 
 
 def launch(options: LaunchOptions, on_event: Callable[[Event], None]) -> int:
@@ -49,8 +44,8 @@ def launch(options: LaunchOptions, on_event: Callable[[Event], None]) -> int:
     """
     if not futex.SUPPORTED:
         raise UserError(f"elastic training needs Linux on x86-64 or ARM, this is {sys.platform} on {futex.MACHINE}")
-    launched, resumed = _prepare(options, on_event)
-    return _Launcher(launched, options, on_event).run(resumed)
+    launched, warnings = preparing.prepare(options)
+    return _Launcher(launched, options, on_event).run(warnings)
 
 
 class _Launcher:
@@ -67,8 +62,8 @@ class _Launcher:
         self._end: Event | None = None
         self._told = 0  # step
         self._ticked = 0.0
-        self._events = _Tail(launched.folder / "events.jsonl")
-        self._output: dict[str, _Tail] = {}
+        self._events = Tail(launched.folder / "events.jsonl")
+        self._output: dict[str, Tail] = {}
         self._chaos = Chaos(options.chaos, options.seed or 0, self._resize, self._tell_chaos)
 
     def run(self, warnings: list[str]) -> int:
@@ -158,8 +153,8 @@ class _Launcher:
                 return  # its time of commit is being written
             self._told = record.step
             loss = None if record.loss != record.loss else record.loss
-            self.on_event({"event": "step", "step": record.step, "time": record.time, "loss": loss, "workers": record.workers,
-                           "epoch": round(record.step / per_epoch, 4), "samples": record.samples})  # fmt: skip
+            self.on_event({"event": "step", "step": record.step, "time": record.time, "loss": loss,
+                           "workers": record.workers, "epoch": round(record.step / per_epoch, 4), "samples": record.samples})  # fmt: skip
 
     def _steps_per_epoch(self) -> float:
         assert self.arena is not None
@@ -181,8 +176,8 @@ class _Launcher:
         assert self.arena is not None
         return [worker for worker in range(WORKERS) if self.arena.rows[worker][Row.PID]]
 
-    def _tail(self, path: Path) -> _Tail:
-        return self._output.setdefault(path.name, _Tail(path))
+    def _tail(self, path: Path) -> Tail:
+        return self._output.setdefault(path.name, Tail(path))
 
     # --- doing
 
@@ -224,15 +219,15 @@ class _Launcher:
                 self._tell({"event": "warning", "message": "stopping after a checkpoint; Ctrl-C again ends at once"})
                 self._ask({"do": "stop", "why": "interrupted"})
             else:
-                self._end = {"event": "end", "time": time.time(), "state": "interrupted", "step": self._told, "digest": None,
-                             "samples_twice": None, "samples_lost": None, "message": "ended at once"}  # fmt: skip
+                self._end = self._without_result("interrupted", "ended at once", 130)
 
     # --- the supervisor and other processes
 
     def _start_supervisor(self) -> None:
         with (self.launched.folder / "supervisor.log").open("ab") as log:
             child = subprocess.Popen(
-                [sys.executable, "-m", "springtide.train.supervisor", str(self.launched.folder), str(self.listener.fileno())],
+                [sys.executable, "-m", "springtide.train.supervisor", str(self.launched.folder),
+                 str(self.listener.fileno())],
                 stdin=subprocess.DEVNULL, stdout=log, stderr=log, start_new_session=True,
                 pass_fds=[self.launched.arena, self.listener.fileno()],
             )  # fmt: skip
@@ -265,9 +260,8 @@ class _Launcher:
         self._tell({"event": "supervisor", "pid": self.supervisor, "what": "lost", "cause": cause})
         if len(self._restarts) > _RESTARTS:
             log = (self.launched.folder / "supervisor.log").read_text(errors="replace").strip().splitlines()
-            self._end = {"event": "end", "time": time.time(), "state": "failed", "step": self._told, "digest": None,
-                         "samples_twice": None, "samples_lost": None, "exit_code": 1,
-                         "message": f"the supervisor {cause} {len(self._restarts)} times: {log[-1] if log else ''}"}  # fmt: skip
+            told = f"the supervisor {cause} {len(self._restarts)} times: {log[-1] if log else ''}"
+            self._end = self._without_result("failed", told, 1)
             self.supervisor = 0
             return
         self._start_supervisor()
@@ -285,6 +279,10 @@ class _Launcher:
             os.kill(self.supervisor, signal.SIGKILL)
 
     # --- the end
+
+    def _without_result(self, state: str, message: str, exit_code: int) -> Event:
+        return {"event": "end", "time": time.time(), "state": state, "step": self._told, "digest": None,
+                "samples_twice": None, "samples_lost": None, "message": message, "exit_code": exit_code}  # fmt: skip
 
     def _finish(self, end: Event) -> int:
         self._clean()
@@ -331,120 +329,3 @@ class _Launcher:
             found += children
             waiting += children
         return found
-
-
-class _Tail:
-    """A file that grows, read by whole lines."""
-
-    def __init__(self, path: Path) -> None:
-        self._path, self._at = path, 0
-
-    def lines(self) -> Iterator[str]:
-        try:
-            with self._path.open("rb") as file:
-                file.seek(self._at)
-                found = file.read()
-        except FileNotFoundError:
-            return
-        whole, newline, _ = found.rpartition(b"\n")
-        self._at += len(whole) + len(newline)
-        if newline:
-            yield from whole.decode(errors="replace").split("\n")
-
-
-def _prepare(options: LaunchOptions, on_event: Callable[[Event], None]) -> tuple[Launched, list[str]]:
-    """The run's folder, ready: the script copied, the arena's descriptor made, what to resume found."""
-    del on_event
-    script = Path(options.script)
-    if not script.is_file():
-        raise UserError(f"{script}: there is no such script" if not script.exists() else f"{script} is no file")
-    folder = runs.folder(options.name)
-    previous = _previous(folder)
-    root = options.checkpoint or str(folder / "checkpoints")
-    warnings: list[str] = []
-    resume, run_id = (None, None) if options.fresh else _resumable(root, options, previous, warnings)
-    if resume is None:
-        _put_aside(folder)
-    (folder / "workers").mkdir(parents=True, exist_ok=True)
-    for stale in [
-        folder / "nursery.json",
-        folder / "shape.json",
-        folder / "events.jsonl",
-        *(folder / "workers").iterdir(),
-    ]:
-        stale.unlink(missing_ok=True)
-    if warning := copying.copy_script(script, folder / "script"):
-        warnings.append(warning)
-    if resume is not None:
-        warnings.append(f"going on from {resume}; --fresh would start anew")
-    launched = Launched(
-        folder=folder, name=options.name, run_id=run_id or secrets.token_hex(6), state="running", launcher=os.getpid(),
-        launcher_started=process.started(os.getpid()), arena=arenas.create(), python=sys.executable,
-        script=str(script.resolve()), arguments=tuple(options.arguments), minimum=options.workers.minimum,
-        maximum=options.workers.maximum, start=options.start or options.workers.maximum, checkpoint=root,
-        every=options.every or DEFAULT_EVERY, keep=options.keep or DEFAULT_KEEP, resume=resume, seed=options.seed,
-        sample=options.sample, threads=options.threads, began=time.time(),
-    )  # fmt: skip
-    launched.write()
-    return launched, warnings
-
-
-def _previous(folder: Path) -> Launched | None:
-    """The run that had the name before; Refused while it lives."""
-    try:
-        launched = Launched.read(folder)
-    except (OSError, ValueError, TypeError):
-        return None
-    if runs.living(launched):
-        raise Refused(
-            f"a run named '{launched.name}' is alive (tide run, pid {launched.launcher}): "
-            f"`tide stop {launched.name}` ends it, --name gives this one another name"
-        )
-    for kept in ("supervisor.json", "nursery.json"):
-        _let_end(folder / kept)
-    return launched
-
-
-def _let_end(kept: Path) -> None:
-    """A process whose `tide run` was killed ends by itself; give it the time, then kill it."""
-    try:
-        found = json.loads(kept.read_text())
-        if not process.alive(found["pid"], found["started"]):
-            return
-    except (OSError, ValueError, KeyError):
-        return
-    pidfd = process.watch(found["pid"])
-    if pidfd is not None:
-        ready, _, _ = select.select([pidfd], [], [], _ENDING_SECONDS)
-        if not ready:
-            process.kill(pidfd)
-        os.close(pidfd)
-
-
-def _resumable(
-    root: str, options: LaunchOptions, previous: Launched | None, warnings: list[str]
-) -> tuple[str | None, str | None]:
-    """(path of the checkpoint to go on from, run id): of an interrupted run of that name, never of a finished one."""
-    if previous is not None and previous.state == "done":
-        return None, None
-    try:
-        if previous is not None:
-            found, damaged = checkpoint.latest(root, run_id=previous.run_id)
-        elif options.checkpoint:
-            found, damaged = checkpoint.latest(root, name=options.name)
-        else:
-            return None, None
-    except SpringtideError as error:
-        raise UserError(f"--checkpoint {root}: {error}") from None
-    warnings += damaged
-    if found is None or found.manifest is None or found.manifest.finished:
-        return None, None
-    return found.path, found.manifest.run_id
-
-
-def _put_aside(folder: Path) -> None:
-    """A new run of a name: what the last one left is kept beside it, once."""
-    if folder.exists():
-        aside = folder.with_name(f".{folder.name}.previous")
-        shutil.rmtree(aside, ignore_errors=True)
-        folder.rename(aside)

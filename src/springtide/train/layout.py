@@ -1,8 +1,8 @@
 """What lies where in the arena: parameters, optimizer state and module buffers, cut into pieces and chunks.
 
-A chunk is a fixed part of the parameters, neighbours in memory, and the unit of reduction and update. Large tensors are cut
-into pieces for optimizers that work element by element; others get whole parameters. The layout belongs to the run: it
-depends on the model, the optimizer and M, never on the number of workers.
+A chunk is a fixed part of the parameters, neighbours in memory, and the unit of reduction and update. Large tensors
+are cut into pieces for optimizers that work element by element; others get whole parameters. The layout belongs to
+the run: it depends on the model, the optimizer and M, never on the number of workers.
 """
 
 from __future__ import annotations
@@ -115,7 +115,9 @@ def build(
     *,
     elementwise: bool,
 ) -> Layout:
-    """The layout for `parameters` (name, tensor, group), frozen `constants` and module `buffers` (name, tensor, persistent)."""
+    """The layout for `parameters` (name, tensor, group), frozen `constants` and module `buffers` (name, tensor,
+    persistent).
+    """
     layout = Layout(groups=[group for _, _, group in parameters])
     values, slots = _Area(), _Area()
     for name, tensor, _ in parameters:
@@ -224,7 +226,9 @@ def dtype_of(name: str) -> torch.dtype:
 
 
 def view(memory: object, base: int, place: Place) -> Tensor:
-    """The tensor of `place`, its own storage at `base + place.offset` of a writable map (never a view of one flat tensor)."""
+    """The tensor of `place`, its own storage at `base + place.offset` of a writable map (never a view of one flat
+    tensor).
+    """
     return flat(memory, base + place.offset, place.size_bytes, _DTYPES[place.dtype]).view(place.shape)
 
 

@@ -1,8 +1,8 @@
 """Who does what, and what happens when somebody comes, goes or is killed. Pure: events in, instructions out.
 
-A worker is starting, parked (warm, named by no table), working, or leaving. Tables are proposed by number; the one who
-completes chunk 0 puts the newest in force at the next tick (Membership law). A loss takes effect at once, by rewriting the
-entries of the dead alone: a parked worker takes them if there is one, else the survivors share them.
+A worker is starting, parked (warm, named by no table), working, or leaving. Tables are proposed by number; the one
+who completes chunk 0 puts the newest in force at the next tick (Membership law). A loss takes effect at once, by
+rewriting the entries of the dead alone: a parked worker takes them if there is one, else the survivors share them.
 """
 
 from __future__ import annotations

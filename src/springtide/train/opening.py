@@ -92,7 +92,7 @@ def _check_memory(shape: Shape) -> None:
     size, free = arenas.Regions(shape).fixed, hardware.free_memory_bytes()
     if size > free:
         raise SpringtideError(
-            f"the arena needs {size / 1e9:.2f} GB (two states of {shape.state_bytes / 1e9:.2f} GB, {shape.blocks} gradient "
-            f"slots of {shape.slot_bytes / 1e9:.2f} GB) and {free / 1e9:.2f} GB are free: take fewer microbatches, "
+            f"the arena needs {size / 1e9:.2f} GB (two states of {shape.state_bytes / 1e9:.2f} GB, "
+            f"{shape.blocks} gradient slots of {shape.slot_bytes / 1e9:.2f} GB) and {free / 1e9:.2f} GB are free: take fewer microbatches, "
             "a smaller model or a larger machine"
         )

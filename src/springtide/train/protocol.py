@@ -1,9 +1,9 @@
 """The step protocol: what a worker does next, and what the next tick looks like.
 
 Pure; the model checker walks this very code. A *tick* is one round of the protocol: a training step, or an evaluation
-(which updates nothing). Items of a tick (blocks of microbatches, partials, chunks) have one flag each: the number of the
-last tick for which they are complete. Flags only grow, and an owner changes only when the old one is confirmed dead, so a
-decision made from a slow, torn reading of them is one that an instantaneous reading would have allowed.
+(which updates nothing). Items of a tick (blocks of microbatches, partials, chunks) have one flag each: the number of
+the last tick for which they are complete. Flags only grow, and an owner changes only when the old one is confirmed
+dead, so a decision made from a slow, torn reading of them is one that an instantaneous reading would have allowed.
 """
 
 from __future__ import annotations
@@ -95,10 +95,11 @@ def committed(chunk_flags: Sequence[int]) -> int:
 
 
 def current(chunk_flags: Sequence[int], header: Callable[[int], Header]) -> Header | None:
-    """The header of the tick under way; `header(parity)` reads one. None: the tick was committed meanwhile, look again.
+    """The header of the tick under way; `header(parity)` reads one. None: the tick was committed meanwhile, look
+    again.
 
-    Header t is complete before t - 1 is committed, and overwritten only in tick t + 1: what was read while t - 1 stayed the
-    last committed tick is whole.
+    Header t is complete before t - 1 is committed, and overwritten only in tick t + 1: what was read while t - 1
+    stayed the last committed tick is whole.
     """
     tick = committed(chunk_flags) + 1
     found = header(tick % 2)

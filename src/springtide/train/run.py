@@ -27,18 +27,19 @@ _active: list[Run] = []
 class Run:
     """A training run: `for x, y in run: run.backward(loss)`.
 
-    The loop gets the microbatches that fall to this worker, one after another, as torch's default collate makes them, on
-    `device`. A step is `microbatches` of them (default: the largest power of two not above 8 that divides `batch_size`),
-    their gradients summed over a fixed tree, so the result depends neither on how many workers there are nor on who was
-    killed (Microbatch law). The run updates with the given `optimizer`; the loop has no `optimizer.step()`.
+    The loop gets the microbatches that fall to this worker, one after another, as torch's default collate makes them,
+    on `device`. A step is `microbatches` of them (default: the largest power of two not above 8 that divides
+    `batch_size`), their gradients summed over a fixed tree, so the result depends neither on how many workers there
+    are nor on who was killed (Microbatch law). The run updates with the given `optimizer`; the loop has no
+    `optimizer.step()`.
 
-    Give `epochs` (each sample at least so often) or `steps`. `schedule`: a function of the steps made so far that returns a
-    factor for the learning rate, or a torch scheduler. `clip_norm` limits the global norm of the gradient;
+    Give `epochs` (each sample at least so often) or `steps`. `schedule`: a function of the steps made so far that
+    returns a factor for the learning rate, or a torch scheduler. `clip_norm` limits the global norm of the gradient;
     `skip_nonfinite` leaves out steps whose gradient is not finite. `precision="bfloat16"` runs the loop body under
-    autocast. `evaluate` looks at held-out data. `sample=0.01` trains on a fixed part of the data. `loading` says where
-    samples are fetched: "auto", "main", "thread" or "process:N". `exact=False` fuses a worker's microbatches into one pass:
-    the samples stay exact, the sums do not. `hang_timeout_seconds`: how long one microbatch may take before its worker
-    counts as hung (default: 20 times the median, at least 60).
+    autocast. `evaluate` looks at held-out data. `sample=0.01` trains on a fixed part of the data. `loading` says
+    where samples are fetched: "auto", "main", "thread" or "process:N". `exact=False` fuses a worker's microbatches
+    into one pass: the samples stay exact, the sums do not. `hang_timeout_seconds`: how long one microbatch may take
+    before its worker counts as hung (default: 20 times the median, at least 60).
 
     Raises UserError, with one sentence, for anything that cannot work.
     """
@@ -76,7 +77,8 @@ class Run:
             futex.keep_freed_memory()
         given = arguments.Arguments(
             model, optimizer, dataset, batch_size, microbatches, epochs, steps,
-            seed if launch.seed is None else launch.seed, exact, schedule, clip_norm, skip_nonfinite, precision, evaluate,
+            seed if launch.seed is None else launch.seed, exact, schedule, clip_norm, skip_nonfinite, precision,
+            evaluate,
             collate, sample if launch.sample is None else launch.sample, loading, device, threads,
             hang_timeout_seconds,
         )  # fmt: skip

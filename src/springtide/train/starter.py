@@ -6,6 +6,7 @@ import json
 import os
 import subprocess
 from collections.abc import Mapping
+from contextlib import suppress
 from pathlib import Path
 
 from springtide.train import process
@@ -22,7 +23,8 @@ class Starter:
         self._nursery: Channel | None = None
         self._pid = self._started = 0
         self._cold = False
-        self._queue: list[int] = []
+        self._queue: list[int] = []  # rows to ask for once there is a nursery
+        self._asked: list[int] = []  # rows asked of the nursery, of which it has told nothing yet
         self._channels: dict[Channel, str] = {}
 
     def begin(self) -> None:
@@ -47,8 +49,15 @@ class Starter:
         if self._nursery is None:
             self._queue.append(worker)
         else:
-            self._nursery.send({"do": "fork", "worker": worker})
+            self._asked.append(worker)
+            with suppress(OSError):  # it is dead: `lost` comes next, and the row is asked of its successor
+                self._nursery.send({"do": "fork", "worker": worker})
         return None
+
+    def came(self, worker: int) -> None:
+        """A process for that row exists."""
+        self._asked = [row for row in self._asked if row != worker]
+        self._queue = [row for row in self._queue if row != worker]
 
     def spoke(self, channel: Channel, role: str) -> None:
         """A script's process called."""
@@ -65,17 +74,22 @@ class Starter:
     def go_cold(self) -> list[tuple[int, int]]:
         """No forks from here on: (row, pid) of those that were waiting."""
         self._cold, self._nursery = True, None
-        queue, self._queue = self._queue, []
-        return [(worker, self._spawn("cold", worker)) for worker in queue]
+        self.end()
+        waiting, self._queue, self._asked = self._asked + self._queue, [], []
+        return [(worker, self._spawn("cold", worker)) for worker in waiting]
 
     def lost(self, channel: Channel) -> None:
         """That conversation ended."""
         self._channels.pop(channel, None)
         if channel is self._nursery:
             self._nursery = None
+            self._queue, self._asked = self._asked + self._queue, []
 
     def ended(self, statuses: Mapping[int, int]) -> tuple[int, int | None] | None:
-        """(pid, wait status) of the nursery once it is gone, once."""
+        """(pid, wait status) of the nursery once it is gone, once. One that is stopped while it is waited for is killed."""
+        seen = process.stat(self._pid) if self._asked and self._pid else None
+        if seen is not None and seen.state in ("T", "t"):
+            self.end()
         if not self._pid or process.alive(self._pid, self._started):
             return None
         pid, self._pid = self._pid, 0

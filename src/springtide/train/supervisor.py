@@ -1,7 +1,8 @@
 """The supervisor's shell: learns what happened, lets `membership`, `vigil` and `keeper` decide, carries it out.
 
-`python -m springtide.train.supervisor FOLDER DESCRIPTOR`, started by the launcher with the arena and the control socket. No
-torch; it never forks. All that it must not forget lies in the arena, so a new one takes over from where the last stopped.
+`python -m springtide.train.supervisor FOLDER DESCRIPTOR`, started by the launcher with the arena and the control
+socket. No torch; it never forks. All that it must not forget lies in the arena, so a new one takes over from where
+the last stopped.
 """
 
 from __future__ import annotations
@@ -320,7 +321,9 @@ class Supervisor:
         words[Word.SUPERVISOR], words[Word.SUPERVISOR_STARTED] = os.getpid(), process.started(os.getpid())
 
     def _listen_to_bell(self, arena: Arena) -> None:
-        """Turn the arena's futex into something that can be selected; steps of a millisecond must not wake it each time."""
+        """Turn the arena's futex into something that can be selected; steps of a millisecond must not wake it each
+        time.
+        """
         pause = threading.Event()
         while True:
             watch = arena.watch()

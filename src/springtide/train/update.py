@@ -1,8 +1,8 @@
 """The user's own optimizer, run on one chunk at a time, on the buffer that is being written.
 
-Pieces are leaf parameters of their own, one set a buffer, put into the user's `param_groups` for the moment of the call;
-their state lies in the buffer beside them. A parameter's state is made by its first real step, because zeros made
-beforehand change NAdam, ASGD, Rprop and SGD with dampening.
+Pieces are leaf parameters of their own, one set a buffer, put into the user's `param_groups` for the moment of the
+call; their state lies in the buffer beside them. A parameter's state is made by its first real step, because zeros
+made beforehand change NAdam, ASGD, Rprop and SGD with dampening.
 """
 
 from __future__ import annotations
@@ -45,7 +45,9 @@ def check(optimizer: object) -> Optimizer:
 
 
 def state_keys(optimizer: Optimizer) -> dict[int, list[StateKey]]:
-    """For each parameter (by id): names, shapes and types of its optimizer state, from a trial step on tensors like it."""
+    """For each parameter (by id): names, shapes and types of its optimizer state, from a trial step on tensors like
+    it.
+    """
     found: dict[int, list[StateKey]] = {}
     tried: dict[tuple[Any, ...], list[StateKey]] = {}
     for number, group in enumerate(optimizer.param_groups):

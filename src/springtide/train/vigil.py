@@ -1,7 +1,8 @@
 """Who has stopped, hangs, or is merely busy. Pure: what was seen goes in, who is to be killed and why comes out.
 
-Python holds the interpreter in long calls (a heartbeat stood still for 2 s in a regular expression), so a missed beat alone
-condemns nobody: only a stopped process, one whose CPU time stands still, or one far beyond what microbatches take.
+Python holds the interpreter in long calls (a heartbeat stood still for 2 s in a regular expression), so a missed beat
+alone condemns nobody: only a stopped process, one whose CPU time stands still, or one far beyond what microbatches
+take.
 """
 
 from __future__ import annotations

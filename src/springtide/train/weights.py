@@ -14,7 +14,8 @@ _COMPARED_ELEMENTS = 1 << 16
 
 
 class Weights:
-    """Parameters are re-bound to the buffer that a tick reads; module buffers are private copies, reset before each use.
+    """Parameters are re-bound to the buffer that a tick reads; module buffers are private copies, reset before each
+    use.
 
     `parameters` are those that the optimizer holds, in layout order, `constants` the frozen ones.
     """

@@ -321,7 +321,9 @@ class Worker:
             self.drain()
 
     def drain(self) -> None:
-        """End the run with the last committed step: the tick under way cannot be committed without this worker's block."""
+        """End the run with the last committed step: the tick under way cannot be committed without this worker's
+        block.
+        """
         self.arena.words[Word.DRAINED] = self.now.tick
         self._dirty = True
         self._ring()
