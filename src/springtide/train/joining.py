@@ -218,7 +218,7 @@ def _warm_up() -> None:
 
 
 def _beat(arena: Arena, me: int) -> None:
-    """Heartbeat; and what a worker does beside its steps: populate the third buffer, end when nobody is left to lead."""
+    """Heartbeat; and what a worker does beside its steps: populate the third buffer, end when nobody leads any more."""
     row, words = arena.rows[me], arena.words
     alone_since: float | None = None
     ticker = threading.Event()

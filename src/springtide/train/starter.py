@@ -86,7 +86,7 @@ class Starter:
             self._queue, self._asked = self._asked + self._queue, []
 
     def ended(self, statuses: Mapping[int, int]) -> tuple[int, int | None] | None:
-        """(pid, wait status) of the nursery once it is gone, once. One that is stopped while it is waited for is killed."""
+        """(pid, wait status) of the nursery once it is gone, once. Stopped while it is waited for, it is killed."""
         seen = process.stat(self._pid) if self._asked and self._pid else None
         if seen is not None and seen.state in ("T", "t"):
             self.end()
