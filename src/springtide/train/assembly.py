@@ -18,13 +18,14 @@ from springtide.train.arguments import Arguments
 from springtide.train.course import Settings
 from springtide.train.gradients import Slots
 from springtide.train.inventory import Entry, Inventory
+from springtide.train.job import Job, Recipe
 from springtide.train.launch import REPORT, Launch
 from springtide.train.layout import Layout
 from springtide.train.loading import Loader
 from springtide.train.protocol import Course, Kind
 from springtide.train.update import Updater
 from springtide.train.weights import Weights
-from springtide.train.worker import Job, Recipe, Worker
+from springtide.train.worker import Worker
 
 _SLOTS_SHARE = 0.25  # of the memory that is free: above it, blocks of several microbatches share a slot
 
@@ -170,6 +171,10 @@ class Assembly:
             joining.leave(worker, self.order, step)
         worker.job.weights.release(buffer)
         worker.job.updater.export_state([tensor for _, tensor, _ in self._named], buffer)
+
+    def optimizer_state(self, worker: Worker) -> dict[Any, dict[str, Any]]:
+        """By parameter, as the loop body sees it: after the step before."""
+        return worker.job.updater.whole_state([tensor for _, tensor, _ in self._named], worker.now.read)
 
     def load_best(self, worker: Worker) -> None:
         """Give the model the best parameters and buffers kept."""

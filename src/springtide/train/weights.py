@@ -33,6 +33,7 @@ class Weights:
         self._buffers = [self._private(module._buffers[name]) for module, name in self._holders]
         self._held: list[int | None] = [None] * len(self._holders)  # the step whose value the private copy holds
         self._versions = [0] * len(self._holders)
+        self._bound_at = -1
         self._reset_to = 0  # the buffer of the arena that the private copies were taken from
         self._parameter_versions = [0] * len(parameters)
 
@@ -45,8 +46,11 @@ class Weights:
             self._values[buffer] = [lay.view(self.arena.map, base, place) for place in self.layout.parameters]
         return self._values[buffer]
 
-    def bind(self, buffer: int) -> None:
-        """Let the model read that buffer."""
+    def bind(self, buffer: int, tick: int) -> None:
+        """Let the model read that buffer, unless it does so since this tick began."""
+        if tick == self._bound_at:
+            return
+        self._bound_at = tick
         if self._device.type == "cpu":
             for parameter, value in zip(self.parameters, self.values(buffer), strict=True):
                 parameter.data = value

@@ -9,85 +9,27 @@ import dis
 import inspect
 import sys
 import time
-from collections.abc import Callable, Generator
-from contextlib import AbstractContextManager, nullcontext
-from dataclasses import dataclass, field
+from collections.abc import Generator
+from contextlib import AbstractContextManager
+from dataclasses import dataclass
 from types import FrameType
 from typing import Any
 
 import torch
-from torch import Tensor, nn
+from torch import Tensor
 
-from springtide.data.order import OrderLike, checksum
+from springtide.data.order import checksum
 from springtide.spec import UserError
-from springtide.train import evaluation, futex, protocol, randomness
+from springtide.train import device, futex, protocol, randomness
 from springtide.train.arena import Arena, Role, Row, StepRecord, Word
-from springtide.train.course import Settings
-from springtide.train.evaluation import Evaluate
-from springtide.train.gradients import Collected, Meta, Slots, dense
-from springtide.train.layout import Layout
-from springtide.train.loading import Fetched, Loader
+from springtide.train.examiner import Examiner
+from springtide.train.gradients import Collected, Meta, dense
+from springtide.train.job import Job, Pass
+from springtide.train.loading import Fetched
 from springtide.train.protocol import Compute, Header, Kind, Partial, Update, Wait
 from springtide.train.tree import fold
-from springtide.train.update import Updater
-from springtide.train.weights import Weights
 
 Batches = Generator[Any, None, None]
-
-
-@dataclass(frozen=True)
-class Recipe:
-    """What belongs to the run, whatever the launch."""
-
-    course: protocol.Course
-    batch_size: int
-    microbatches: int
-    block_size: int  # microbatches whose sum is published together
-    seed: int
-    exact: bool
-    clip_norm: float | None
-    skip_nonfinite: bool
-    precision: str
-    device: str
-    threads: int
-
-    @property
-    def blocks(self) -> int:
-        return -(-self.microbatches // self.block_size)
-
-    def of(self, block: int) -> range:
-        """The microbatches of a block."""
-        return range(block * self.block_size, min((block + 1) * self.block_size, self.microbatches))
-
-
-@dataclass
-class Job:
-    """A run as one process holds it."""
-
-    recipe: Recipe
-    model: nn.Module
-    layout: Layout
-    order: OrderLike
-    loader: Loader
-    weights: Weights
-    slots: Slots
-    updater: Updater
-    settings: Settings
-    evaluate: Evaluate | None
-    held_out: Loader | None
-    on_step: list[Callable[[], object]] = field(default_factory=list)
-    on_evaluate: list[Callable[[dict[str, float]], object]] = field(default_factory=list)
-
-
-@dataclass
-class Pass:
-    """What the loop body is at: one microbatch, or several fused."""
-
-    step: int = 0
-    microbatches: tuple[int, ...] = ()
-    indices: Any = None
-    loss: Tensor | None = None
-    weight: float | None = None
 
 
 @dataclass(frozen=True)
@@ -111,12 +53,11 @@ class Worker:
         self.at = Pass()
         self.row = arena.rows[me]
         self._partials = job.recipe.clip_norm is not None or job.recipe.skip_nonfinite
-        self._bound = -1  # the tick whose state the model reads
         self._summed: tuple[int, _Sums] | None = None
         self._reduced: dict[int, tuple[int, list[bool]]] = {}
         self._dirty, self._rings, self._owed = False, 0, 0
         self._phase: type[protocol.Action] = Wait
-        self._judged: tuple[int, dict[str, Any]] | None = None
+        self._examiner = Examiner(job, arena, self.row)
         self._no_gradient_seen = False
         self._everything = [*job.model.parameters(), *job.weights.parameters]
 
@@ -154,7 +95,8 @@ class Worker:
                 self._ring()
             if isinstance(action, Compute):
                 if now.kind == Kind.EVALUATE:
-                    self._evaluate(now, action.blocks[0])
+                    self._examiner.examine(now, action.blocks[0])
+                    self._dirty = True
                 else:
                     yield from self._compute(now, action.blocks)
             elif isinstance(action, Partial):
@@ -244,7 +186,7 @@ class Worker:
             self.row[Row.SINCE] = began
             try:
                 with context:
-                    yield self._to_device(fetched.batch)
+                    yield device.moved(fetched.batch, recipe.device)
             except GeneratorExit:
                 self._left(now)
                 raise
@@ -252,20 +194,13 @@ class Worker:
         self._publish(now, blocks, collected, metas)
 
     def _begin(self, now: Header, microbatches: tuple[int, ...], fetched: Fetched) -> AbstractContextManager[Any]:
-        if self._bound != now.tick:
-            self.job.weights.bind(now.read)
-            self._bound = now.tick
+        self.job.weights.bind(now.read, now.tick)
         self.job.weights.reset(now.read)
         self.job.weights.note_versions()
         self.at = Pass(now.step, microbatches, fetched.indices)
         self.row[Row.MICROBATCH] = microbatches[0]
         randomness.seed_all(randomness.key(self.job.recipe.seed, randomness.COMPUTE, now.step, microbatches[0]))
-        return self.autocast()
-
-    def autocast(self, enabled: bool = True) -> AbstractContextManager[Any]:
-        if self.job.recipe.precision == "float32":
-            return nullcontext()
-        return torch.autocast(self.job.recipe.device.split(":")[0], dtype=torch.bfloat16, enabled=enabled)
+        return device.autocast(self.job.recipe)
 
     def backward(self, loss: Tensor, weight: float | None) -> None:
         """The loop body's loss: a mean over the batch that it was given."""
@@ -276,7 +211,7 @@ class Worker:
         scale = float(count) if weight is None else float(weight)
         at.weight = scale if weight is not None else None
         at.loss = loss.detach() if at.loss is None else at.loss + loss.detach()
-        with self.autocast(enabled=False):
+        with device.autocast(self.job.recipe, enabled=False):
             (loss if scale == 1.0 else loss * scale).backward()  # type: ignore[no-untyped-call]
 
     def _collect(self, collected: Collected, fetched: Fetched, began: int) -> Meta:
@@ -364,7 +299,7 @@ class Worker:
 
     def _update(self, now: Header, chunk: int) -> None:
         if now.kind == Kind.EVALUATE:
-            self._keep_best(now, chunk)
+            self._examiner.keep_best(now, chunk)
         else:
             self.job.updater.carry(chunk, now.read, now.write)
             if not self._skipped():
@@ -409,7 +344,7 @@ class Worker:
             arena.write_step(StepRecord(now.step, time.time(), loss, workers, sums.samples, now.generation, skipped))
             self._owed = now.step
         else:
-            record = self._judge(now)
+            record = self._examiner.verdict(now)
             arena.write_record(1 - parity, record)
             stop = bool(record["stop"])
         arena.write_header(protocol.following(now, arena.wish(), self.job.recipe.course, stop=stop))
@@ -423,63 +358,9 @@ class Worker:
             now.write, now.step, samples + sums.samples, checksum + sums.checksum, skipped + sums.skipped, more
         )
 
-    # --- evaluation
-
-    def _evaluate(self, now: Header, item: int) -> None:
-        plan, loader, job = self.job.evaluate, self.job.held_out, self.job
-        assert plan is not None and loader is not None
-        if self._bound != now.tick:
-            job.weights.bind(now.read)
-            self._bound = now.tick
-        job.weights.reset(now.read)
-        fetched = loader.get(1, item)
-        randomness.seed_all(randomness.key(job.recipe.seed, randomness.HELD_OUT, now.step, item))
-        batch = self._to_device(fetched.batch)
-        modes = [(module, module.training) for module in job.model.modules()]
-        self.row[Row.SINCE] = time.monotonic_ns()
-        try:
-            job.model.eval()
-            with torch.no_grad(), self.autocast():
-                parts = batch if isinstance(batch, list | tuple) else (batch,)
-                result = plan.function(job.model, *parts)
-        finally:
-            for module, training in modes:
-                module.training = training
-            job.weights.forget()
-            self.row[Row.SINCE] = 0
-        self.arena.write_evaluation(item, evaluation.sums(result, len(fetched.indices)))
-        self.arena.evaluation_covers[item] = 1
-        futex.fence()
-        self.arena.evaluation_flags[item] = now.tick
-        self._dirty = True
-
-    def _judge(self, now: Header) -> dict[str, Any]:
-        assert self.job.evaluate is not None
-        if self._judged is None or self._judged[0] != now.tick:
-            parts = [self.arena.evaluation(item) for item in range(self.arena.shape.evaluations)]
-            found = evaluation.metrics(parts)
-            record = evaluation.judge(self.arena.record(now.tick % 2), self.job.evaluate, found, now.step)
-            self._judged = now.tick, record
-        return self._judged[1]
-
-    def _keep_best(self, now: Header, chunk: int) -> None:
-        if self.job.evaluate is None or self.job.evaluate.best is None:
-            return
-        record = self._judge(now)
-        if record["best"] is None or record["best"]["step"] != now.step:
-            return
-        layout, memory = self.job.layout, self.arena.bytes
-        source, target = self.arena.at.buffers[now.read], self.arena.at.best
-        ranges = [layout.chunks[chunk].values]
-        if chunk == 0 and layout.buffers:
-            ranges.append((layout.buffers[0].offset, layout.model_bytes))
-        for begin, end in ranges:
-            memory[target + begin : target + end] = memory[source + begin : source + end]
-
     def metrics(self) -> dict[str, float]:
-        """The last evaluation."""
-        found = self.arena.record(self.now.tick % 2).get("metrics", {})
-        return dict(found)
+        """The last evaluation's means."""
+        return self._examiner.metrics(self.now)
 
     # --- telling others
 
@@ -491,11 +372,6 @@ class Worker:
     def _unique(self) -> int:
         self._rings += 1
         return self._rings << 6 | self.me
-
-    def _to_device(self, batch: Any) -> Any:
-        if self.job.recipe.device == "cpu":
-            return batch
-        return _moved(batch, self.job.recipe.device)
 
 
 _DROPS = {
@@ -526,15 +402,3 @@ def _together(metas: list[Meta]) -> Meta:
 
 def _add(left: float, right: float) -> float:
     return left + right
-
-
-def _moved(value: Any, device: str) -> Any:
-    if isinstance(value, Tensor):
-        return value.to(device, non_blocking=True)
-    if isinstance(value, dict):
-        return {name: _moved(item, device) for name, item in value.items()}
-    if isinstance(value, tuple) and hasattr(value, "_fields"):
-        return type(value)(*(_moved(item, device) for item in value))
-    if isinstance(value, list | tuple):
-        return type(value)(_moved(item, device) for item in value)
-    return value
