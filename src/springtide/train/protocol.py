@@ -133,21 +133,23 @@ def next_action(
     `block_flags` are those of the tick's kind (blocks, or held-out microbatches); item i belongs to
     `block_owner[i % len(block_owner)]`. `partial_flags` is None where the update needs no global quantity.
     """
-    tick, owners = now.tick, len(block_owner)
+    # Owners before flags: what was handed to me carries all the flags that its dead owner ever set.
+    block_owners, chunk_owners = list(block_owner), list(chunk_owner)
+    tick, owners = now.tick, len(block_owners)
     open_blocks = list(missing(block_flags, covers, tick))
-    mine = [block for block in open_blocks if block_owner[block % owners] == me]
+    mine = [block for block in open_blocks if block_owners[block % owners] == me]
     if mine:
         return Compute(_neighbours(mine) if fused else (mine[0],))
     if open_blocks:
         return Wait()
     if partial_flags is not None:
         for chunk, flag in enumerate(partial_flags):
-            if flag < tick and chunk_owner[chunk] == me:
+            if flag < tick and chunk_owners[chunk] == me:
                 return Partial(chunk)
         if min(partial_flags) < tick:
             return Wait()
     for chunk, flag in enumerate(chunk_flags):
-        if flag < tick and chunk_owner[chunk] == me:
+        if flag < tick and chunk_owners[chunk] == me:
             return Update(chunk)
     return Wait()
 
