@@ -204,15 +204,16 @@ def _replace_dead(state: Membership, now: float, out: list[Instruction]) -> Memb
         heirs = _heirs(state, worker, now)
         if not heirs:
             return state
-        tables = {}
+        tables, inheriting = {}, set()
         for number, table in state.tables.items():
             blocks = protocol.substitute(table.blocks, worker, heirs)
             chunks = protocol.substitute(table.chunks, worker, heirs)
             if blocks or chunks:
                 out.append(Assign(number, blocks, chunks))
+            inheriting |= {*blocks.values(), *chunks.values()}
             tables[number] = Table(_changed(table.blocks, blocks), _changed(table.chunks, chunks))
-        state = _with(replace(state, tables=tables), dict.fromkeys(heirs, Phase.WORKING))
-        out.extend(Summon(heir) for heir in heirs)
+        state = _with(replace(state, tables=tables), dict.fromkeys(sorted(inheriting), Phase.WORKING))
+        out.extend(Summon(heir) for heir in sorted(inheriting))
     return state
 
 
@@ -235,23 +236,31 @@ def _resize(state: Membership, out: list[Instruction]) -> Membership:
     if not working:
         return state
     if len(working) < state.wanted and parked:
-        joining = parked[: state.wanted - len(working)]
-        return _propose(state, [*working, *joining], f"{_named(joining)} joined", out)
-    if len(working) > state.wanted:
+        table = _dealt(state, [*working, *parked[: state.wanted - len(working)]])
+        # More workers than items: those for whom nothing is left stay parked, and nobody is moved for nothing.
+        if len(table.named()) > len(working):
+            joining = sorted(table.named().intersection(parked))
+            return _propose(state, table, f"{_named(joining)} joined", out)
+    elif len(working) > state.wanted:
         staying = [w for w in working if w == state.main] + [w for w in working if w != state.main]
-        leaving = sorted(staying[state.wanted :])
-        return _propose(state, sorted(staying[: state.wanted]), f"{_named(leaving)} left in peace", out)
+        table, leaving = _dealt(state, sorted(staying[: state.wanted])), sorted(staying[state.wanted :])
+        return _propose(state, table, f"{_named(leaving)} left in peace", out)
     return state
 
 
-def _propose(state: Membership, workers: Iterable[int], cause: str, out: list[Instruction]) -> Membership:
-    generation, shares = state.generation + 1, dict.fromkeys(workers, 1.0)
-    current = state.tables[state.adopted]
-    table = Table(tuple(protocol.deal(shares, len(current.blocks))), tuple(deal_weighted(shares, state.weights)))
-    joining = dict.fromkeys(table.named(), Phase.WORKING)
+def _dealt(state: Membership, workers: Iterable[int]) -> Table:
+    """Equal shares, as near as items can be cut."""
+    shares = dict.fromkeys(workers, 1.0)
+    items = len(state.tables[state.adopted].blocks)
+    return Table(tuple(protocol.deal(shares, items)), tuple(deal_weighted(shares, state.weights)))
+
+
+def _propose(state: Membership, table: Table, cause: str, out: list[Instruction]) -> Membership:
+    generation = state.generation + 1
     out.append(Propose(generation, table, cause))
     out.extend(Summon(w) for w in sorted(table.named()) if state.members[w] == Phase.PARKED)
-    return _with(replace(state, tables={**state.tables, generation: table}, unbalanced=0), joining)
+    tables = {**state.tables, generation: table}
+    return _with(replace(state, tables=tables, unbalanced=0), dict.fromkeys(table.named(), Phase.WORKING))
 
 
 def _release(state: Membership, out: list[Instruction]) -> Membership:
@@ -288,15 +297,13 @@ def _weigh(state: Membership, speeds: Mapping[int, float], out: list[Instruction
         return replace(state, unbalanced=0)
     now = _longest(table.blocks, speeds)
     fair = fastest(speeds, len(table.blocks))
-    if now < BALANCE_GAIN * _longest(fair, speeds):
+    everybody = {*fair, *table.chunks}.issuperset(state.working)  # else the slow would leave, and be asked back at once
+    if now < BALANCE_GAIN * _longest(fair, speeds) or not everybody:
         return replace(state, unbalanced=0)
     state = replace(state, unbalanced=state.unbalanced + 1)
     if state.unbalanced < BALANCE_LOOKS:
         return state
-    generation = state.generation + 1
-    dealt = Table(tuple(fair), table.chunks)
-    out.append(Propose(generation, dealt, "shares follow the measured speeds"))
-    return replace(state, tables={**state.tables, generation: dealt}, unbalanced=0)
+    return _propose(state, Table(tuple(fair), table.chunks), "shares follow the measured speeds", out)
 
 
 def fastest(speeds: Mapping[int, float], items: int) -> list[int]:
