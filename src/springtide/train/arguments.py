@@ -2,16 +2,17 @@
 
 from __future__ import annotations
 
-import sys
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager
-from dataclasses import dataclass
-from functools import wraps
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, replace
+from math import isfinite
+from operator import index
 from typing import Any
 
 import torch
 from torch import Tensor, nn
+from torch.nn.parameter import UninitializedBuffer, UninitializedParameter
 from torch.optim import Optimizer
+from torch.utils.data import DataLoader, IterableDataset
 
 from springtide.spec import UserError
 from springtide.train import update
@@ -47,29 +48,37 @@ class Arguments:
     hang_timeout_seconds: float | None
 
 
-def check(given: Arguments) -> None:
-    """UserError for the first thing that cannot work."""
-    if not isinstance(given.model, nn.Module):
-        raise UserError(f"model is {type(given.model).__name__}; give a torch.nn.Module")
+def check(given: Arguments) -> Arguments:
+    """The arguments, numbers of other libraries made Python's own. UserError for the first thing that cannot work."""
+    _check_model(given.model)
     update.check(given.optimizer)
-    if not hasattr(given.dataset, "__len__") or not hasattr(given.dataset, "__getitem__"):
-        raise UserError(
-            f"dataset is {type(given.dataset).__name__}; give a map-style Dataset, with a length and items by number"
-        )
-    if not isinstance(given.batch_size, int) or given.batch_size < 1:
-        raise UserError(f"batch_size={given.batch_size!r}; give a whole number above 0")
-    _check_length(given)
+    _check_dataset(given.dataset)
+    given = replace(
+        given,
+        batch_size=_whole("batch_size", given.batch_size),
+        microbatches=_unless_none(_whole, "microbatches", given.microbatches),
+        epochs=_unless_none(_above, "epochs", given.epochs),
+        steps=_unless_none(_whole, "steps", given.steps),
+        seed=_whole("seed", given.seed, least=None),
+        exact=_flag("exact", given.exact),
+        clip_norm=_unless_none(_above, "clip_norm", given.clip_norm),
+        skip_nonfinite=_flag("skip_nonfinite", given.skip_nonfinite),
+        sample=_unless_none(_share, "sample", given.sample),
+        threads=_whole("threads", given.threads),
+        hang_timeout_seconds=_unless_none(_above, "hang_timeout_seconds", given.hang_timeout_seconds),
+    )
+    if (given.epochs is None) == (given.steps is None):
+        raise UserError("give either epochs= or steps=, so that the run knows its end")
     if given.precision not in ("float32", "bfloat16"):
         raise UserError(f"precision={given.precision!r}; write 'float32' or 'bfloat16'")
-    if given.clip_norm is not None and not given.clip_norm > 0:
-        raise UserError(f"clip_norm={given.clip_norm}; give a norm above 0")
-    if given.threads < 1:
-        raise UserError(f"threads={given.threads}; a worker has at least 1")
-    if given.sample is not None and not 0 < given.sample <= 1:
-        raise UserError(f"sample={given.sample}; give a fraction of the data, above 0 and at most 1")
+    if given.collate is not None and not callable(given.collate):
+        raise UserError(f"collate is {_kind(given.collate)}; give a function that makes a batch of a list of samples")
     if given.evaluate is not None and not isinstance(given.evaluate, Evaluate):
-        raise UserError(f"evaluate is {type(given.evaluate).__name__}; give train.Evaluate(dataset, function)")
+        raise UserError(f"evaluate is {_kind(given.evaluate)}; give train.Evaluate(dataset, function)")
+    if not isinstance(given.loading, str):
+        raise UserError(f"loading={given.loading!r}; write 'auto', 'main', 'thread' or 'process:2'")
     _check_device(given)
+    return given
 
 
 def microbatches(batch_size: int, asked: int | None) -> int:
@@ -79,8 +88,6 @@ def microbatches(batch_size: int, asked: int | None) -> int:
         while batch_size % count:
             count //= 2
         return count
-    if not isinstance(asked, int) or asked < 1:
-        raise UserError(f"microbatches={asked!r}; give a whole number above 0")
     if batch_size % asked:
         near = min((m for m in range(1, batch_size + 1) if batch_size % m == 0), key=lambda m: (abs(m - asked), m))
         raise UserError(f"batch_size={batch_size} cannot be cut into {asked} equal microbatches; {near} would do")
@@ -119,56 +126,80 @@ def tied(model: nn.Module) -> dict[str, str]:
     return aliases
 
 
-@contextmanager
-def guarded(optimizer: Optimizer) -> Iterator[None]:
-    """While the loop runs, a step or a new group of the user's own gets a sentence, and `zero_grad` does nothing."""
-    original = optimizer.step
-
-    @wraps(original)  # and with it the mark by which schedulers know a step that they watch
-    def step(*_: Any, **__: Any) -> Any:
-        if sys._getframe(1).f_globals.get("__name__", "").partition(".")[0] in ("springtide", "torch"):
-            return original(*_, **__)
-        raise UserError(
-            f"{_line()}: the run calls optimizer.step() itself, once all microbatches are in; delete the line"
-        )
-
-    def add_param_group(_: Any) -> None:
-        raise UserError(
-            f"{_line()}: add_param_group while the run goes on; give all groups to the optimizer before Run"
-        )
-
-    kept = dict(vars(optimizer))
-    vars(optimizer).update(step=step, add_param_group=add_param_group, zero_grad=lambda set_to_none=True: None)
-    try:
-        yield
-    finally:
-        for name in ("step", "add_param_group", "zero_grad"):
-            if name in kept:
-                vars(optimizer)[name] = kept[name]
-            else:
-                vars(optimizer).pop(name, None)
+def _check_model(model: Any) -> None:
+    if not isinstance(model, nn.Module):
+        raise UserError(f"model is {_kind(model)}; give a torch.nn.Module")
+    for name, tensor in [*model.named_parameters(), *model.named_buffers()]:
+        if isinstance(tensor, UninitializedParameter | UninitializedBuffer):
+            raise UserError(f"'{name}' of the model has no shape yet; run one batch through the lazy layers before Run")
 
 
-def _line() -> str:
-    frame = sys._getframe(2)
-    return f"{frame.f_code.co_filename}:{frame.f_lineno}"
-
-
-def _check_length(given: Arguments) -> None:
-    if (given.epochs is None) == (given.steps is None):
-        raise UserError("give either epochs= or steps=, so that the run knows its end")
-    if given.epochs is not None and not given.epochs > 0:
-        raise UserError(f"epochs={given.epochs}; give a number above 0")
-    if given.steps is not None and (not isinstance(given.steps, int) or given.steps < 1):
-        raise UserError(f"steps={given.steps!r}; give a whole number above 0")
+def _check_dataset(dataset: Any) -> None:
+    wanted = "give a map-style Dataset, with a length and items by number"
+    if isinstance(dataset, DataLoader):
+        raise UserError("dataset is a DataLoader; give the Dataset itself, the run makes the batches")
+    if isinstance(dataset, IterableDataset | str | bytes | Mapping):
+        raise UserError(f"dataset is {_kind(dataset)}; {wanted}")
+    if not hasattr(dataset, "__len__") or not hasattr(dataset, "__getitem__"):
+        raise UserError(f"dataset is {_kind(dataset)}; {wanted}")
 
 
 def _check_device(given: Arguments) -> None:
-    if given.device == "cpu":
-        return
-    if not given.device.startswith("cuda"):
+    kind = given.device.partition(":")[0]
+    if kind not in ("cpu", "cuda"):
         raise UserError(f"device='{given.device}'; write 'cpu', 'cuda' or 'cuda:0'")
-    if not torch.cuda.is_available():
+    if kind == "cuda" and not torch.cuda.is_available():
         raise UserError(f"device='{given.device}', but torch sees no GPU here; write device='cpu'")
-    if any(parameter.device.type != "cuda" for parameter in given.model.parameters()):
-        raise UserError(f"device='{given.device}', but the model is on the CPU; call model.to('{given.device}') first")
+    for name, parameter in given.model.named_parameters():
+        if parameter.device.type != kind:
+            raise UserError(
+                f"device='{given.device}', but parameter '{name}' is on {parameter.device}; call "
+                f"model.to('{given.device}') before the optimizer is made, or write device='{parameter.device}'"
+            )
+
+
+def _whole(name: str, value: Any, least: int | None = 1) -> int:
+    try:
+        found = index(value) if not isinstance(value, bool) else None
+    except TypeError:
+        found = None
+    if found is None or (least is not None and found < least):
+        raise UserError(f"{name}={value!r}; give a whole number{'' if least is None else ' above 0'}")
+    return found
+
+
+def _above(name: str, value: Any) -> float:
+    number = _number(value)
+    if number is None or not number > 0 or not isfinite(number):
+        raise UserError(f"{name}={value!r}; give a number above 0")
+    return number
+
+
+def _share(name: str, value: Any) -> float:
+    number = _number(value)
+    if number is None or not 0 < number <= 1:
+        raise UserError(f"{name}={value!r}; give a fraction of the data, above 0 and at most 1 (0.01 is 1%)")
+    return number
+
+
+def _flag(name: str, value: Any) -> bool:
+    if not isinstance(value, bool):
+        raise UserError(f"{name}={value!r}; write True or False")
+    return value
+
+
+def _number(value: Any) -> float | None:
+    if isinstance(value, bool | str | bytes):
+        return None
+    try:
+        return value if isinstance(value, int) else float(value)
+    except (TypeError, ValueError):
+        return None
+
+
+def _unless_none(check: Callable[[str, Any], Any], name: str, value: Any) -> Any:
+    return None if value is None else check(name, value)
+
+
+def _kind(value: Any) -> str:
+    return f"the class {value.__name__}" if isinstance(value, type) else type(value).__name__

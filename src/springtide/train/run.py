@@ -16,6 +16,7 @@ from springtide.train.arena import Word
 from springtide.train.assembly import Assembly
 from springtide.train.course import Schedule
 from springtide.train.evaluation import Evaluate
+from springtide.train.guard import guarded
 from springtide.train.launch import Launch
 from springtide.train.worker import Batches, Worker
 
@@ -64,25 +65,23 @@ class Run:
         collate: Callable[[list[Any]], Any] | None = None,
         sample: float | None = None,
         loading: str = "auto",
-        device: str = "cpu",
+        device: str | torch.device = "cpu",
         threads: int = 1,
         hang_timeout_seconds: float | None = None,
     ) -> None:
         if _active:
             raise UserError("this script makes a second Run; one script trains one run: split it in two")
         launch = Launch.here()
-        threads = launch.threads or threads
-        torch.set_num_threads(threads)
-        if not torch.cuda.is_available():
-            futex.keep_freed_memory()
         given = arguments.Arguments(
             model, optimizer, dataset, batch_size, microbatches, epochs, steps,
             seed if launch.seed is None else launch.seed, exact, schedule, clip_norm, skip_nonfinite, precision,
-            evaluate,
-            collate, sample if launch.sample is None else launch.sample, loading, device, threads,
-            hang_timeout_seconds,
+            evaluate, collate, sample if launch.sample is None else launch.sample, loading, str(device),
+            launch.threads or threads, hang_timeout_seconds,
         )  # fmt: skip
-        arguments.check(given)
+        given = arguments.check(given)
+        torch.set_num_threads(given.threads)
+        if not torch.cuda.is_available():
+            futex.keep_freed_memory()
         self._assembly = Assembly(given, launch)
         self._model, self._optimizer = model, optimizer
         self._worker: Worker | None = None
@@ -108,7 +107,7 @@ class Run:
         `weight`: what the mean was taken over, for microbatches of unequal counts (tokens, say); the step's gradient is
         then the weighted mean.
         """
-        if self._worker is None or not self._worker.at.microbatches:
+        if self._worker is None or self._finished or not self._worker.at.microbatches:
             raise UserError("run.backward(loss) belongs into the loop: for x, y in run: run.backward(...)")
         if not isinstance(loss, Tensor) or loss.numel() != 1:
             shape = f"a tensor of shape {tuple(loss.shape)}" if isinstance(loss, Tensor) else type(loss).__name__
@@ -205,7 +204,7 @@ class Run:
 
     def _guarded(self, worker: Worker) -> Batches:
         """The worker's batches, with the user's optimizer kept from stepping by itself meanwhile."""
-        with arguments.guarded(self._optimizer):
+        with guarded(self._optimizer, lambda: self._assembly.optimizer_state(worker)):
             try:
                 yield from worker.batches()
             except GeneratorExit:
