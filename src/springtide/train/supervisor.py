@@ -35,6 +35,7 @@ from springtide.train.tensors import digest
 
 TICK_SECONDS = 0.1
 BELL_SECONDS = 0.01
+_NURSERIES = 3  # that may be killed before the state of step 0 is there
 
 
 class Supervisor:
@@ -60,6 +61,7 @@ class Supervisor:
         self._statuses: dict[int, int] = {}  # told before there was a crew
         self._result: dict[str, Any] = {}
         self._over = self._revived = False
+        self._nurseries = 0  # made anew
         self._exit = 0
 
     def run(self) -> int:
@@ -176,7 +178,7 @@ class Supervisor:
 
     def _stop(self, kind: str, why: str) -> None:
         """Checkpoint, then end: at the next step boundary."""
-        if self.crew is None or not self.crew.arena.words[Word.INITIALISED]:
+        if self.crew is None or not self._begun():
             self._conclude(kind, why)
         else:
             self.crew.arena.words[Word.STOP] = 1
@@ -343,11 +345,15 @@ class Supervisor:
         if error:
             self.tell({"event": "error", "pid": pid, **error})
             self._fail(error["message"], int(error.get("exit_code", 1)))
-        elif self.crew is None or not self.crew.arena.words[Word.INITIALISED]:
+        elif not self._begun() and (_own_doing(status) or self._nurseries >= _NURSERIES):
             self._fail(f"the script's first process {process.cause_of_death(status, False)} before the run began", 1)
         else:
+            self._nurseries += 1
             self.tell({"event": "warning", "message": f"the nursery (pid {pid}) is gone; a new one starts"})
             self.starter.begin()
+
+    def _begun(self) -> bool:
+        return self.crew is not None and bool(self.crew.arena.words[Word.INITIALISED])
 
     def tell(self, event: dict[str, Any]) -> None:
         """Write an event down; the launcher reads on from where it was."""
@@ -364,6 +370,11 @@ def _header(arena: Arena) -> Header | None:
         if (found := protocol.current(arena.chunk_flags, arena.header)) is not None:
             return found
     return None
+
+
+def _own_doing(status: int | None) -> bool:
+    """Whether a process ended by itself, not by a signal."""
+    return status is not None and not os.WIFSIGNALED(status)
 
 
 def _counted(arena: Arena, buffer: int) -> dict[str, int]:
