@@ -12,6 +12,8 @@ import random
 import sys
 from typing import TYPE_CHECKING, Any
 
+from springtide.train import sentence
+
 if TYPE_CHECKING:
     from springtide.train.evaluation import Evaluate
     from springtide.train.plain import load
@@ -46,3 +48,4 @@ def _seed_script() -> None:
 if "springtide.cli" not in sys.modules:
     os.environ.setdefault("MKL_DYNAMIC", "FALSE")
     _seed_script()
+    sentence.install()

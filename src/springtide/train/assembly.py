@@ -50,6 +50,9 @@ class Assembly:
             given.clip_norm, given.skip_nonfinite, given.precision, given.device, given.threads,
         )  # fmt: skip
         self.inventory = self._inventory()
+        self._loader = Loader(  # which starts nothing yet
+            given.dataset, self.order, collate=given.collate, mode=given.loading, seed=self._seed(randomness.FETCH)
+        )
 
     # --- joining
 
@@ -201,9 +204,7 @@ class Assembly:
             model=given.model,
             layout=self.layout,
             order=self.order,
-            loader=Loader(
-                given.dataset, self.order, collate=given.collate, mode=given.loading, seed=self._seed(randomness.FETCH)
-            ),
+            loader=self._loader,
             weights=self._weights(arena),
             slots=Slots(arena, self.layout),
             updater=Updater(given.optimizer, self.layout, arena, elementwise=self._elementwise),

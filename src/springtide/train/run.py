@@ -116,9 +116,9 @@ class Run:
             raise UserError(
                 "run.backward got a loss without a gradient; compute it from the model's output, not detached"
             )
-        if weight is not None and not weight > 0:
+        if weight is not None and not _above_zero(weight):
             raise UserError(
-                f"run.backward(weight={weight}): a weight is the count that the mean was taken over, above 0"
+                f"run.backward(weight={weight!r}): a weight is the count that the mean was taken over, above 0"
             )
         self._worker.backward(loss, weight)
 
@@ -217,6 +217,13 @@ class Run:
         """Leave the loop: all but one worker end here; in that one the script goes on, with the final model."""
         self._assembly.leave(worker)
         self._finished = True
+
+
+def _above_zero(weight: Any) -> bool:
+    try:
+        return float(weight) > 0
+    except (TypeError, ValueError, RuntimeError):
+        return False
 
 
 def active() -> Run | None:
