@@ -32,7 +32,7 @@ class Case:
 def steady_cases(names: list[str], sizes: list[int], steps: int) -> list[Case]:
     """Every system for each work and number of workers; the one process once per work.
 
-    The peers' malloc is set to keep what is freed (Springtide does so by itself); one column each shows them without.
+    The peers run with a malloc that keeps what is freed (Springtide sees to that by itself) and with the default.
     """
     cases = []
     for work in names:
@@ -41,8 +41,7 @@ def steady_cases(names: list[str], sizes: list[int], steps: int) -> list[Case]:
         cases.append(Case("one process, default malloc", "one process", work, 1, steps, settings=default_malloc))
         for workers in sizes:
             cases.append(Case("ddp", "ddp", work, workers, steps))
-            if workers == max(sizes):
-                cases.append(Case("ddp, default malloc", "ddp", work, workers, steps, settings=default_malloc))
+            cases.append(Case("ddp, default malloc", "ddp", work, workers, steps, settings=default_malloc))
             if has_torchft():
                 cases.append(Case("torchft", "torchft", work, workers, steps))
             cases.append(Case("M = workers", "springtide", work, workers, steps, settings=(("microbatches", workers),)))
@@ -81,13 +80,20 @@ def measure(case: Case) -> Row | None:
 
 
 def ratios(rounds: list[list[Row]], against: str, metric: str) -> list[Row]:
-    """The median over rounds of each system's step over that of `against` at the same work (and workers, for DDP)."""
+    """The median over rounds of each system's step over that of `against` at the same work (and workers, for DDP).
+
+    Where `against` was measured with both mallocs, the better of the two counts.
+    """
     found = []
     for rows in rounds:
-        peers = {(row.work, row.workers): row.value for row in rows if row.system == against}
+        peers: dict[tuple[str, int], float] = {}
+        for row in rows:
+            if row.system.startswith(against) and row.value:
+                key = (row.work, row.workers)
+                peers[key] = min(row.value, peers.get(key, row.value))
         for row in rows:
             peer = peers.get((row.work, 1 if against == "one process" else row.workers))
-            if peer and row.value and row.system != against:
+            if peer and row.value and not row.system.startswith(against):
                 found.append(Row(row.work, row.system, row.workers, metric, row.value / peer, ""))
     return table.median_rows(found)
 
