@@ -11,11 +11,11 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn, optim
 from torch.utils.data import Dataset, TensorDataset
-from training import assert_same_state, cross_entropy, elastic, forget, mlp, plain, points
 
 from springtide import train
 from springtide.spec import UserError
 from springtide.train import randomness
+from training import assert_same_state, cross_entropy, elastic, forget, mlp, plain, points
 
 
 def numbered(count: int = 40) -> TensorDataset:

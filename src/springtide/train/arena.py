@@ -16,7 +16,7 @@ from typing import Any
 
 from springtide.spec import SpringtideError
 from springtide.train import futex
-from springtide.train.protocol import BUFFERS, Header, Wish
+from springtide.train.protocol import BUFFERS, Header, Wish, current
 
 MAGIC = 0x5449_4445_0001
 WORKERS = 64  # rows: living workers, the parked one, and those dying
@@ -27,6 +27,7 @@ POSITION_BYTES = 65536  # what belongs to a state beside its tensors, as JSON
 EVALUATION_BYTES = 1024  # the sums of one held-out microbatch, as JSON
 DESCRIPTION_BYTES = 8 << 20  # the layout, as JSON
 
+_LOOKS = 1000
 _COUNTS = ("step", "samples", "checksum", "skipped")
 _COUNTS_BYTES = 64
 _HEADER_WORDS = 16
@@ -182,6 +183,14 @@ class Arena:
         """The header of that parity; whole only under the rule of `protocol.current`."""
         tick, kind, step, generation, read, write, lent, loan, lent_step = self._headers[parity][:9].tolist()
         return Header(tick, kind, step, generation, read, write, lent, loan, lent_step)
+
+    def now(self) -> Header | None:
+        """The header of the tick under way; None before the first, and where ticks are too quick to be caught."""
+        if self.words[Word.INITIALISED]:
+            for _ in range(_LOOKS):
+                if (found := current(self.chunk_flags, self.header)) is not None:
+                    return found
+        return None
 
     def write_header(self, header: Header) -> None:
         """By whoever completes chunk 0 of the tick before, ahead of that flag."""

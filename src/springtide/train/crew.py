@@ -215,9 +215,10 @@ class Crew:
         row[Row.PID] = row[Row.STATE] = 0
         self._failed_starts += phase == Phase.STARTING
         self.advance(membership.WorkerLost(worker))
-        if self.final and worker == self.arena.words[Word.MAIN] and self.bodies:
+        words = self.arena.words
+        if self.final and worker == words[Word.MAIN] and self.bodies and not words[Word.SCRIPT_DONE]:
             # What follows the loop goes on in another that waits at its end.
-            self.arena.words[Word.MAIN] = min(self.bodies)
+            words[Word.MAIN] = min(self.bodies)
             self.arena.summon(min(self.bodies))
 
     def report_losses(self, now: float) -> None:

@@ -144,7 +144,7 @@ class _Launcher:
         self.on_event(event)
 
     def _read_steps(self) -> None:
-        if self.arena is None or (now := runs.reached(self.arena)) is None:
+        if self.arena is None or (now := self.arena.now()) is None:
             return
         committed = now.step - (now.kind == Kind.TRAIN)
         per_epoch = self._steps_per_epoch()

@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import Any
 
 from springtide.spec import Refused, UserError, home
-from springtide.train import control, process, protocol
+from springtide.train import control, process
 from springtide.train.arena import MAGIC, WORKERS, Arena, Row, Shape, State, Word
 from springtide.train.launched import FILE, Launched
 from springtide.train.protocol import Kind
@@ -79,7 +79,7 @@ def open_arena(launched: Launched) -> Arena | None:
 
 def workers(arena: Arena) -> list[dict[str, Any]]:
     """The workers that a table names: id, pid, share of the microbatches, state."""
-    now = reached(arena)
+    now = arena.now()
     owners = arena.table(now.generation).blocks.tolist() if now else []
     chunks = arena.table(now.generation).chunks.tolist() if now else []
     found = []
@@ -90,16 +90,6 @@ def workers(arena: Arena) -> list[dict[str, Any]]:
             state = "working" if row[Row.STATE] == State.READY else "ended"
             found.append({"id": worker, "pid": row[Row.PID], "share": round(share, 4), "state": state})
     return found
-
-
-def reached(arena: Arena) -> protocol.Header | None:
-    """The header of the tick under way."""
-    if not arena.words[Word.INITIALISED]:
-        return None
-    for _ in range(1000):
-        if (found := protocol.current(arena.chunk_flags, arena.header)) is not None:
-            return found
-    return None
 
 
 def _row(launched: Launched) -> dict[str, Any]:
@@ -113,7 +103,7 @@ def _row(launched: Launched) -> dict[str, Any]:
     if arena is None:
         row.update(_last(launched.folder))
         return row
-    now = reached(arena)
+    now = arena.now()
     description = arena.description()
     row.update(
         supervisor=arena.words[Word.SUPERVISOR] or None,

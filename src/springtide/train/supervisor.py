@@ -20,7 +20,7 @@ from pathlib import Path
 from typing import Any
 
 from springtide.spec import Refused, SpringtideError
-from springtide.train import membership, opening, process, protocol
+from springtide.train import membership, opening, process
 from springtide.train.alone import compare
 from springtide.train.arena import WORKERS, Arena, Word
 from springtide.train.control import Channel, Message
@@ -104,7 +104,7 @@ class Supervisor:
             return
         crew.arena.words[Word.SUPERVISOR_BEAT] = time.monotonic_ns()
         crew.report_losses(now)
-        header = _header(crew.arena)
+        header = crew.arena.now()
         if header is None or self._over:
             return
         crew.meet_the_ready()
@@ -273,7 +273,7 @@ class Supervisor:
         """The state is in the arena: workers may come."""
         assert self.crew is not None
         self._sign(self.crew.arena)
-        header = _header(self.crew.arena)
+        header = self.crew.arena.now()
         if header is not None and not self._checkpointed[1]:
             self._checkpointed = time.monotonic(), header.step - (header.kind == Kind.TRAIN)
         self.starter.nursery_ready(channel)
@@ -307,7 +307,7 @@ class Supervisor:
         """Be the supervisor of a job that runs already."""
         self._set_up(arena)
         assert self.crew is not None
-        header = _header(arena)
+        header = arena.now()
         self._sign(arena)
         self.crew.adopt(header)
         if header is not None:
@@ -360,16 +360,6 @@ class Supervisor:
         event = {"event": event["event"], "time": event.get("time") or time.time(), **event}
         with self._tell_lock, (self.launched.folder / "events.jsonl").open("a") as lines:
             lines.write(json.dumps(event) + "\n")
-
-
-def _header(arena: Arena) -> Header | None:
-    """The header of the tick under way; None before the first, and where steps are too quick to be caught."""
-    if not arena.words[Word.INITIALISED]:
-        return None
-    for _ in range(100):
-        if (found := protocol.current(arena.chunk_flags, arena.header)) is not None:
-            return found
-    return None
 
 
 def _own_doing(status: int | None) -> bool:
