@@ -6,6 +6,7 @@ import argparse
 import json
 import os
 import platform
+import signal
 import statistics
 import sys
 from collections.abc import Iterable, Sequence
@@ -41,6 +42,7 @@ def parse(name: str, description: str | None, **more: object) -> argparse.Namesp
     for option, default in more.items():
         parser.add_argument(f"--{option}", type=type(default), default=default)
     arguments = parser.parse_args()
+    signal.signal(signal.SIGTERM, lambda number, _: sys.exit(128 + number))  # what was started is ended on the way out
     arguments.only = arguments.only.replace(",", " ").split()
     return arguments
 

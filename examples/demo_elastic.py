@@ -213,6 +213,7 @@ def main() -> int:
     parser.add_argument("--steps", type=int, default=1000)
     parser.add_argument("--plot", type=lambda name: Path(name).resolve(), metavar="FILE", help="draw the disturbed run")
     arguments = parser.parse_args()
+    signal.signal(signal.SIGTERM, lambda number, _: sys.exit(128 + number))
     with tempfile.TemporaryDirectory(prefix="tide-demo-") as home:
         try:
             return 0 if demonstrate(arguments.steps, arguments.plot, Path(home)) else 1
