@@ -230,7 +230,7 @@ class Arena:
         self.bytes[other : other + 8 + length] = self.bytes[begin : begin + 8 + length]
 
     def position(self, buffer: int) -> dict[str, Any]:
-        """What belongs to the state in that buffer beside its tensors: the counts, and whatever else travels with it."""
+        """What belongs to the state in that buffer beside its tensors: the counts, and what else travels with it."""
         counts = dict(zip(_COUNTS, self.counts[buffer], strict=True))
         counts["checksum"] &= (1 << 64) - 1
         return counts | self.travelling(buffer)

@@ -186,6 +186,8 @@ class Assembly:
             raise UserError(
                 "run.load_best() needs evaluate=train.Evaluate(..., best='a metric'), which says what is best"
             )
+        if not arena.record(worker.now.tick % 2).get("best"):
+            raise UserError("run.load_best() found no evaluation that named a best model; the model stays as it is")
         worker.job.weights.load_from(arena.at.best)
 
     def _report(self, worker: Worker, step: int, buffer: int) -> None:

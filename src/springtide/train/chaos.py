@@ -1,4 +1,4 @@
-"""Blows that `--chaos` asks for: when each is due, and what it does to a running job. Real signals to real processes."""
+"""Blows that `--chaos` asks for: when each is due, and what it does to a running job. Real signals, real processes."""
 
 from __future__ import annotations
 

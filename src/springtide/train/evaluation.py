@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from math import ceil, isnan
@@ -10,8 +11,10 @@ from typing import Any
 from torch import Tensor
 
 from springtide.spec import UserError
+from springtide.train.arena import EVALUATION_BYTES, RECORD_BYTES
 from springtide.train.tree import fold
 
+_MARGIN_BYTES = 64  # for what the worker adds to the record
 _RECENT = 16  # evaluations that a reader may be late
 
 
@@ -36,12 +39,16 @@ class Evaluate:
     def __post_init__(self) -> None:
         if not callable(self.function):
             raise UserError("Evaluate(function=...) must be callable: function(model, x, y) -> {'accuracy': ...}")
-        if not hasattr(self.dataset, "__len__") or len(self.dataset) == 0:
+        if not hasattr(self.dataset, "__getitem__") or not hasattr(self.dataset, "__len__") or len(self.dataset) == 0:
             raise UserError("Evaluate(dataset=...) is empty or has no length; give held-out samples")
-        if self.patience is not None and (self.patience < 1 or self.best is None):
-            raise UserError(f"Evaluate(patience={self.patience}) needs best='a metric' and a patience of at least 1")
-        if not (self.every in ("epoch", "end") or (isinstance(self.every, int) and self.every > 0)):
+        if self.best is not None and not isinstance(self.best, str):
+            raise UserError(f"Evaluate(best={self.best!r}): give the name of a metric")
+        if self.patience is not None and (not _positive(self.patience) or self.best is None):
+            raise UserError(f"Evaluate(patience={self.patience!r}) needs best='a metric' and a patience of at least 1")
+        if not (self.every in ("epoch", "end") or _positive(self.every)):
             raise UserError(f"Evaluate(every={self.every!r}): give 'epoch', 'end' or a number of steps above 0")
+        if self.batch_size is not None and not _positive(self.batch_size):
+            raise UserError(f"Evaluate(batch_size={self.batch_size!r}): give a whole number above 0")
 
     def every_steps(self, steps_per_epoch: float, steps: int) -> int:
         """The period in steps."""
@@ -61,13 +68,25 @@ def sums(result: Any, samples: int) -> dict[str, Any]:
             f"Evaluate's function returned {type(result).__name__}; return a dict such as {{'accuracy': ...}}"
         )
     values = {str(name): _number(name, value) * samples for name, value in result.items()}
-    return {"samples": samples, "sums": values}
+    found = {"samples": samples, "sums": values}
+    if len(json.dumps(found)) > EVALUATION_BYTES - 8:
+        raise UserError(
+            f"Evaluate's function returned {len(values)} metrics, more than fit into {EVALUATION_BYTES} bytes; return "
+            "fewer, or shorter names"
+        )
+    return found
 
 
 def metrics(parts: list[dict[str, Any]]) -> dict[str, float]:
     """Means over all held-out samples."""
     samples = sum(part["samples"] for part in parts)
     names = parts[0]["sums"]
+    for part in parts:
+        if part["sums"].keys() != names.keys():
+            raise UserError(
+                f"Evaluate's function returned {', '.join(part['sums'])} for one batch and {', '.join(names)} for another; "
+                "return the same metrics for each"
+            )
     return {name: (fold([part["sums"][name] for part in parts], _add) or 0.0) / samples for name in names}
 
 
@@ -80,13 +99,20 @@ def judge(record: dict[str, Any], plan: Evaluate, found: dict[str, float], step:
     better = value is not None and not isnan(value) and (kept is None or _better(value, kept["value"], plan.highest))
     since = 0 if better else record.get("since", 0) + 1
     entry = {"step": step, "metrics": found, "best": better}
-    return {
+    after = {
         "metrics": found,
         "best": {"step": step, "value": value, "metrics": found} if better else kept,
         "since": since,
         "stop": plan.patience is not None and since >= plan.patience,
         "recent": [*record.get("recent", []), entry][-_RECENT:],
     }
+    while len(json.dumps(after)) > RECORD_BYTES - _MARGIN_BYTES and len(after["recent"]) > 1:
+        del after["recent"][0]
+    return after
+
+
+def _positive(value: Any) -> bool:
+    return isinstance(value, int) and not isinstance(value, bool) and value > 0
 
 
 def _better(value: float, best: float, highest: bool) -> bool:

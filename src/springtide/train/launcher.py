@@ -153,8 +153,10 @@ class _Launcher:
                 return  # its time of commit is being written
             self._told = record.step
             loss = None if record.loss != record.loss else record.loss
-            self.on_event({"event": "step", "step": record.step, "time": record.time, "loss": loss,
-                           "workers": record.workers, "epoch": round(record.step / per_epoch, 4), "samples": record.samples})  # fmt: skip
+            self.on_event({
+                "event": "step", "step": record.step, "time": record.time, "loss": loss, "workers": record.workers,
+                "epoch": round(record.step / per_epoch, 4), "samples": record.samples,
+            })  # fmt: skip
 
     def _steps_per_epoch(self) -> float:
         assert self.arena is not None

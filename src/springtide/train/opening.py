@@ -93,6 +93,6 @@ def _check_memory(shape: Shape) -> None:
     if size > free:
         raise SpringtideError(
             f"the arena needs {size / 1e9:.2f} GB (two states of {shape.state_bytes / 1e9:.2f} GB, "
-            f"{shape.blocks} gradient slots of {shape.slot_bytes / 1e9:.2f} GB) and {free / 1e9:.2f} GB are free: take fewer microbatches, "
-            "a smaller model or a larger machine"
+            f"{shape.blocks} gradient slots of {shape.slot_bytes / 1e9:.2f} GB) and {free / 1e9:.2f} GB are free: "
+            "take fewer microbatches, a smaller model or a larger machine"
         )

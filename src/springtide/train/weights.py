@@ -101,8 +101,8 @@ class Weights:
         ):
             if parameter._version != before:
                 raise UserError(
-                    f"parameter '{place.name}' was written in the loop body (Embedding(max_norm=...) does that); "
-                    "only the optimizer may change parameters: remove the write"
+                    f"parameter '{place.name}' was written in the loop body or a hook (Embedding(max_norm=...) does "
+                    "that); only the optimizer may change parameters: remove the write"
                 )
 
     # --- module buffers

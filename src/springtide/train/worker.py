@@ -12,6 +12,7 @@ import time
 from collections.abc import Generator
 from contextlib import AbstractContextManager
 from dataclasses import dataclass
+from functools import partial
 from types import FrameType
 from typing import Any
 
@@ -131,21 +132,31 @@ class Worker:
                 self.arena.tell(self._unique())
         self._ring()
         if before.tick and self.main:
-            self._call_hooks(before)
+            self._call_hooks(before, now)
         if now.kind != Kind.EVALUATE:
             self.job.settings.enter(now.step, lambda: self.arena.travelling(now.read))
         if now.kind == Kind.TRAIN:
             self.at.step = now.step
             self._expect(now)
 
-    def _call_hooks(self, before: Header) -> None:
-        if before.kind == Kind.TRAIN:
-            for on_step in self.job.on_step:
-                on_step()
-        elif self.job.on_evaluate:
-            found = self.metrics()
-            for on_evaluate in self.job.on_evaluate:
-                on_evaluate(found)
+    def _call_hooks(self, before: Header, now: Header) -> None:
+        """The user's own, in the main worker, with the model as the tick left it."""
+        job, found = self.job, {} if before.kind == Kind.TRAIN else self.metrics()
+        hooks = job.on_step if before.kind == Kind.TRAIN else [partial(call, found) for call in job.on_evaluate]
+        if not hooks:
+            return
+        job.weights.bind(now.read, now.tick)
+        job.weights.reset(now.read)
+        job.weights.note_versions()
+        modes = [(module, module.training) for module in job.model.modules()]
+        for hook in hooks:
+            hook()
+        for module, training in modes:
+            module.training = training
+        job.weights.check_versions()
+        job.weights.forget()
+        for parameter in self._everything:
+            parameter.grad = None
 
     def _expect(self, now: Header) -> None:
         """Tell the loader what comes: mine of this step, then of the next."""
