@@ -242,7 +242,10 @@ def test_a_whole_number_that_depends_on_the_samples_is_refused_by_name() -> None
     ("change", "sentence"),
     [
         (lambda model: setattr(model, "mean", None), r"buffer 'mean' was set to None"),
-        (lambda model: setattr(model, "mean", torch.zeros(7)), r"buffer 'mean' changed its shape from \(20,\) to \(7,\)"),
+        (
+            lambda model: setattr(model, "mean", torch.zeros(7)),
+            r"buffer 'mean' changed its shape from \(20,\) to \(7,\)",
+        ),
     ],
 )
 def test_buffers_keep_their_shape(change: Any, sentence: str) -> None:
@@ -435,7 +438,9 @@ def test_steps_that_are_not_finite_are_left_out(clip: float | None) -> None:
 
 def test_without_skipping_they_are_not() -> None:
     model = mlp()
-    elastic(model, optim.SGD(model.parameters(), 0.1), points(), lambda m, b: cross_entropy(m, b) * float("nan"), steps=1)
+    elastic(
+        model, optim.SGD(model.parameters(), 0.1), points(), lambda m, b: cross_entropy(m, b) * float("nan"), steps=1
+    )
     assert model[0].weight.isnan().all()
 
 

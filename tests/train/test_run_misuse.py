@@ -335,7 +335,7 @@ SENTENCES: dict[str, tuple[Callable[[nn.Module, optim.Optimizer, train.Run, Any]
     ),
     "writing a parameter": (
         lambda model, optimizer, run, batch: nn.init.zeros_(model[0].weight),
-        r"parameter '0\.weight' was written in the loop body",
+        r"parameter '0\.weight' was written in the loop body or a hook",
     ),
     "best in the loop": (
         lambda model, optimizer, run, batch: run.load_best(), r"run\.load_best\(\) belongs after the loop"
@@ -374,7 +374,7 @@ def test_a_scheduler_of_the_loops_own_is_refused() -> None:
 def test_embeddings_that_write_their_weights_are_refused_by_name() -> None:
     words = torch.randint(0, 11, (96, 7))
     model = nn.Sequential(nn.Embedding(11, 6, max_norm=0.1), nn.Flatten(), nn.Linear(42, 11))
-    with pytest.raises(UserError, match=r"parameter '0\.weight' was written in the loop body \(Embedding\(max_norm"):
+    with pytest.raises(UserError, match=r"parameter '0\.weight' was written in the loop body or a hook \(Embedding\(max_norm"):
         elastic(model, optim.SGD(model.parameters(), 0.1), TensorDataset(words, words[:, 0]), steps=1)
 
 

@@ -84,8 +84,8 @@ def metrics(parts: list[dict[str, Any]]) -> dict[str, float]:
     for part in parts:
         if part["sums"].keys() != names.keys():
             raise UserError(
-                f"Evaluate's function returned {', '.join(part['sums'])} for one batch and {', '.join(names)} for another; "
-                "return the same metrics for each"
+                f"Evaluate's function returned {', '.join(part['sums'])} for one batch and {', '.join(names)} for "
+                "another; return the same metrics for each"
             )
     return {name: (fold([part["sums"][name] for part in parts], _add) or 0.0) / samples for name in names}
 
@@ -99,7 +99,7 @@ def judge(record: dict[str, Any], plan: Evaluate, found: dict[str, float], step:
     better = value is not None and not isnan(value) and (kept is None or _better(value, kept["value"], plan.highest))
     since = 0 if better else record.get("since", 0) + 1
     entry = {"step": step, "metrics": found, "best": better}
-    after = {
+    after: dict[str, Any] = {
         "metrics": found,
         "best": {"step": step, "value": value, "metrics": found} if better else kept,
         "since": since,
