@@ -10,7 +10,7 @@ from typing import Any
 
 from springtide.spec import SpringtideError
 from springtide.train import arena as arenas
-from springtide.train import checkpoint
+from springtide.train import checkpoint, vigil
 from springtide.train.arena import WORKERS, Arena, Row, State, Word
 from springtide.train.inventory import Inventory
 from springtide.train.manifest import ManifestFields, Order
@@ -53,8 +53,11 @@ class Keeper:
 
     def ask(self) -> None:
         """Ask for a loan; what follows happens in `look`."""
-        if not self.busy and not self._impossible and self._have_third():
-            self._asked = True
+        if self.busy or self._impossible:
+            return
+        self._asked = True
+        if not self._arena.words[Word.THIRD]:
+            self._begin(self._make_third)
 
     def look(self, now: Header) -> None:
         """To be called when something was committed: asks for the loan once all are ready, takes it once granted."""
@@ -74,33 +77,39 @@ class Keeper:
 
     def last(self, step: int, buffer: int, *, finished: bool, record: dict[str, Any]) -> str | None:
         """At the end, nobody writes any more: keep that state. Returns its digest (None: it could not be written)."""
+        digests: list[str | None] = []
+
+        def write() -> None:
+            if record.get("best"):
+                self._write_best()
+            position = self._arena.position(buffer) | ({"record": record} if record else {})
+            digests.append(self._write(step, buffer, position, finished=finished))
+
         self.join()
-        if record.get("best"):
-            self._write_best()
-        position = self._arena.position(buffer) | ({"record": record} if record else {})
-        return self._write(step, buffer, position, finished=finished)
+        self._begin(write)
+        self.join()
+        return digests[0] if digests else None
 
     def join(self) -> None:
-        """Wait for the write under way."""
-        if self._thread is not None:
-            self._thread.join()
+        """Wait for the write under way. A slow disk is no hang, so the launcher is shown a supervisor that beats."""
+        while self._thread is not None and self._thread.is_alive():
+            self._thread.join(vigil.BEAT_SECONDS)
+            self._arena.words[Word.SUPERVISOR_BEAT] = time.monotonic_ns()
 
     def _begin(self, what: Callable[..., None], *arguments: Any) -> None:
         self._thread = threading.Thread(target=what, args=arguments, daemon=True)
         self._thread.start()
 
-    def _have_third(self) -> bool:
-        if self._arena.words[Word.THIRD]:
-            return True
+    def _make_third(self) -> None:
+        """Takes a second where the state is large, and workers may die meanwhile: in the thread."""
         try:
             arenas.allocate_third(self._arena.descriptor, self._arena.shape)
         except OSError as error:
-            self._impossible = True
+            self._impossible, self._asked = True, False
             message = f"no memory for the third buffer ({error.strerror}): checkpoints only at the end"
             self._tell({"event": "warning", "message": message})
-            return False
+            return
         self._arena.words[Word.THIRD] = 1
-        return True
 
     def _all_populated(self) -> bool:
         rows = self._arena.rows[:WORKERS]
@@ -110,11 +119,13 @@ class Keeper:
     def _write_loan(self, buffer: int) -> None:
         position = self._arena.position(buffer)
         best = position.get("record", {}).get("best")
-        if best and self._best_on_disk != best["step"]:
-            self._write_best()
-        self._write(int(position["step"]), buffer, position, finished=False)
-        self._asked = False
-        self._arena.words[Word.RETURNED] = self._arena.words[Word.LOAN]
+        try:
+            if best and self._best_on_disk != best["step"]:
+                self._write_best()
+            self._write(int(position["step"]), buffer, position, finished=False)
+        finally:  # whatever went wrong, the next checkpoint must find a buffer
+            self._asked = False
+            self._arena.words[Word.RETURNED] = self._arena.words[Word.LOAN]
 
     def _write(self, step: int, buffer: int, position: dict[str, Any], *, finished: bool) -> str | None:
         tensors = self._inventory.tensors(self._arena, buffer)
