@@ -47,7 +47,7 @@ def test_a_range_that_counts_down_is_told_the_right_way_round(low: int, high: in
         ("1:2:3", "is no number of workers"),
         ("1:", "is no number of workers"),
         ("1.5", "is no number of workers"),
-        ("100000", "the most is 1024"),
+        ("100000", "the most is 48"),
     ],
 )
 def test_a_wrong_range_gets_a_sentence(text: str, sentence: str) -> None:
