@@ -138,6 +138,8 @@ def next_action(
     tick, owners = now.tick, len(block_owners)
     open_blocks = list(missing(block_flags, covers, tick))
     mine = [block for block in open_blocks if block_owners[block % owners] == me]
+    if committed(chunk_flags) >= tick:
+        return Wait()  # covers may already be those of the next tick, under which blocks look missing that are not
     if mine:
         return Compute(_neighbours(mine) if fused else (mine[0],))
     if open_blocks:
