@@ -113,7 +113,7 @@ def test_names_are_those_of_the_modules_state_dict() -> None:
 def test_a_run_goes_on_from_a_checkpoint_as_if_nothing_had_been(
     kind: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    model, optimizer, run = a_run(kind, steps=7)
+    model, _, run = a_run(kind, steps=7)
     loop(model, run)
     undisturbed = run.metrics, stored(run)
     run.load_best()

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from itertools import pairwise
 from typing import Any
 
 import pytest
@@ -20,7 +21,8 @@ LENGTHS = st.sampled_from([0, 1, 2, 3, 7, 255, 256, 257, 1000, 4096, 33_000])
 SHAPES = st.one_of(st.just(()), LENGTHS.map(lambda n: (n,)), st.tuples(st.integers(1, 300), st.integers(1, 300)))
 PARAMETERS = st.lists(st.tuples(SHAPES, DTYPES, st.integers(0, 3)), min_size=1, max_size=12)
 BUFFERS = st.lists(
-    st.tuples(SHAPES, st.sampled_from([torch.float32, torch.int64, torch.bool, torch.bfloat16]), st.booleans()), max_size=4
+    st.tuples(SHAPES, st.sampled_from([torch.float32, torch.int64, torch.bool, torch.bfloat16]), st.booleans()),
+    max_size=4,
 )  # fmt: skip
 
 
@@ -185,8 +187,8 @@ def test_the_regions_of_an_arena_do_not_touch(
 ) -> None:
     at = Regions(Shape(blocks, chunks, evaluations, state, slot, constant, best))
     begins = {
-        name: value for name, value in vars(at).items() if isinstance(value, int) and name not in ("_end", "size", "fixed")
-        and not name.endswith("_words")
+        name: value for name, value in vars(at).items()
+        if isinstance(value, int) and name not in ("_end", "size", "fixed") and not name.endswith("_words")
     }  # fmt: skip
     begins |= {f"buffer {k}": value for k, value in enumerate(at.buffers)}
     begins |= {f"slot {k}": value for k, value in enumerate(at.slots)}
@@ -197,7 +199,7 @@ def test_the_regions_of_an_arena_do_not_touch(
         "evaluation_covers": 8 * evaluations,
     }  # fmt: skip
     ordered = sorted(begins, key=lambda name: (begins[name], sizes.get(name, 1)))
-    for name, following in zip(ordered, ordered[1:], strict=False):
+    for name, following in pairwise(ordered):
         assert begins[name] + sizes.get(name, 1) <= begins[following], (name, following)
     assert all(value % 64 == 0 for value in begins.values())
     assert at.fixed <= at.buffers[2]

@@ -374,7 +374,7 @@ def test_a_scheduler_of_the_loops_own_is_refused() -> None:
 def test_embeddings_that_write_their_weights_are_refused_by_name() -> None:
     words = torch.randint(0, 11, (96, 7))
     model = nn.Sequential(nn.Embedding(11, 6, max_norm=0.1), nn.Flatten(), nn.Linear(42, 11))
-    with pytest.raises(UserError, match=r"parameter '0\.weight' was written in the loop body or a hook \(Embedding\(max_norm"):
+    with pytest.raises(UserError, match=r"parameter '0\.weight' was written in .* \(Embedding\(max_norm=\.\.\.\) does"):
         elastic(model, optim.SGD(model.parameters(), 0.1), TensorDataset(words, words[:, 0]), steps=1)
 
 
@@ -419,11 +419,11 @@ def test_the_optimizers_state_can_be_saved_in_the_loop() -> None:
 def test_an_error_in_a_script_alone_is_one_line_and_exit_code_2(tmp_path: Path) -> None:
     path = tmp_path / "bad.py"
     path.write_text(
-        "import torch\nfrom springtide import train\nmodel = torch.nn.Linear(2, 1)\n"
-        "train.Run(model, torch.optim.SGD(model.parameters(), 0.1), torch.zeros(8, 2), 3, steps=1, microbatches=2)\n"
+        "from springtide import train\n\n\n"  # no optimizer: the first one takes seconds to import what it needs
+        "train.Run(len, None, [], 3, steps=1)\n"
     )
     done = subprocess.run([sys.executable, path], capture_output=True, text=True)
-    assert done.stderr == "bad.py:4: batch_size=3 cannot be cut into 2 equal microbatches; 1 would do\n"
+    assert done.stderr == "bad.py:4: model is builtin_function_or_method; give a torch.nn.Module\n"
     assert done.returncode == 2
 
 

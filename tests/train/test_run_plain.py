@@ -287,8 +287,8 @@ def spectral() -> nn.Module:
 
 def convolution() -> nn.Module:
     return nn.Sequential(
-        nn.Unflatten(1, (1, 4, 5)), nn.Conv2d(1, 4, 3, padding=1), nn.ReLU(), nn.Conv2d(4, 3, 3), nn.AdaptiveAvgPool2d(1),
-        nn.Flatten(),
+        nn.Unflatten(1, (1, 4, 5)), nn.Conv2d(1, 4, 3, padding=1), nn.ReLU(), nn.Conv2d(4, 3, 3),
+        nn.AdaptiveAvgPool2d(1), nn.Flatten(),
     )  # fmt: skip
 
 

@@ -135,19 +135,24 @@ class Assembly:
             "course": asdict(self.recipe.course),
             "block_size": self.recipe.block_size,
             "steps_per_epoch": self.order.count / given.batch_size,
-            "parameters": sum(tensor.numel() for _, tensor, _ in self._named),
+            "parameters": self.parameters,
             "config": self._config(),
             "hang_timeout_seconds": given.hang_timeout_seconds,
             "chunk_bytes": [chunk.values[1] - chunk.values[0] for chunk in self.layout.chunks],
             "cold": given.device != "cpu",
         }  # fmt: skip
 
+    @property
+    def parameters(self) -> int:
+        """How many numbers are trained."""
+        return sum(tensor.numel() for _, tensor, _ in self._named)
+
     def identity(self) -> dict[str, Any]:
         """What must be the same in every process of the run, and in a resumed one."""
         recipe, given = self.recipe, self.given
         return {
             "model": self._model_identity,
-            "optimizer": identity.of_optimizer(given.optimizer),
+            "optimizer": identity.of_optimizer(given.optimizer, self.layout.groups),
             "dataset": self.data,
             "batch_size": recipe.batch_size,
             "microbatches": recipe.microbatches,
@@ -195,7 +200,10 @@ class Assembly:
         if path:
             from springtide.train import alone
 
-            alone.write_report(path, self, worker, step, buffer)
+            try:
+                alone.write_report(path, self, worker, step, buffer)
+            except OSError as error:  # which is no reason to lose what was trained
+                print(f"tide: the report was not written to {path}: {error.strerror}", file=sys.stderr)
 
     # --- parts
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+from collections.abc import Sequence
 from typing import Any
 
 from torch import Tensor, nn
@@ -21,10 +22,10 @@ def of_model(model: nn.Module) -> str:
     return digest.hexdigest()
 
 
-def of_optimizer(optimizer: Optimizer) -> str:
-    """Class and settings; foreach and fused kernels differ in bits, so they belong to it."""
+def of_optimizer(optimizer: Optimizer, members: Sequence[int] = ()) -> str:
+    """Class and settings, foreach and fused kernels among them (other bits). `members`: groups by parameter."""
     groups = [{k: str(v) for k, v in group.items() if k != "params"} for group in optimizer.param_groups]
-    text = f"{type(optimizer).__module__}.{type(optimizer).__name__} {groups}"
+    text = f"{type(optimizer).__module__}.{type(optimizer).__name__} {groups} {list(members)}"
     return hashlib.blake2b(text.encode(), digest_size=8).hexdigest()
 
 

@@ -76,7 +76,7 @@ def _trial(optimizer: Optimizer, group: dict[str, Any], parameter: Tensor) -> li
     before = {key: value for key, value in group.items() if key != "params"}
     try:
         _step(optimizer, [(group, [like])])
-    except (TypeError, RuntimeError) as error:
+    except (TypeError, RuntimeError, AssertionError) as error:
         raise UserError(f"optimizer {name} cannot be run one parameter at a time: {_first_line(error)}") from None
     changed = [key for key, value in group.items() if key != "params" and before.get(key, group) is not value]
     if changed:
@@ -266,9 +266,15 @@ class Updater:
                         if key.key not in state:
                             state[key.key] = torch.empty(parameter.shape, dtype=value.dtype, device=parameter.device)
                         state[key.key].view(-1)[piece.start : piece.start + piece.count] = value.reshape(-1)
-                    else:
-                        state.setdefault(key.key, value.clone() if isinstance(value, Tensor) else value)
+                    elif key.key not in state:
+                        state[key.key] = self._beside(parameter, piece, value) if isinstance(value, Tensor) else value
         return found
+
+    def _beside(self, parameter: Tensor, piece: Piece, value: Tensor) -> Tensor:
+        """A copy of a counter where torch keeps it: on the CPU, unless kernels on the device read it."""
+        group = self.optimizer.param_groups[self.layout.groups[piece.parameter]]
+        there = group.get("fused") or group.get("capturable")
+        return value.to(parameter.device if there else value.device, copy=True)
 
     def _leaves_of(self, buffer: int, number: int) -> list[nn.Parameter]:
         if (buffer, number) not in self._leaves:

@@ -60,9 +60,9 @@ class Weights:
 
     def bind_constants(self) -> None:
         """Share the frozen parameters of all workers."""
-        if self._device.type == "cpu":
-            for tensor, place in zip(self._constants, self.layout.constants, strict=True):
-                tensor.data = lay.view(self.arena.map, self.arena.at.constants, place)
+        for tensor, place in zip(self._constants, self.layout.constants, strict=True):
+            value = lay.view(self.arena.map, self.arena.at.constants, place)
+            tensor.data = value if self._device.type == "cpu" else value.to(self._device, copy=True)
 
     def store(self, buffer: int) -> None:
         """Write the model as it is into that buffer: the state of step 0."""
