@@ -55,7 +55,9 @@ class _Launcher:
         self.arena: Arena | None = None
         self.supervisor = 0
         self._supervisor_started = 0
+        self._started_at = 0.0  # when this supervisor was started
         self._restarts: list[float] = []
+        self._told_at_loss = 0
         self._wake_read, self._wake_write = os.pipe2(os.O_NONBLOCK | os.O_CLOEXEC)
         self._interrupts = 0
         self._answered = 0
@@ -234,6 +236,7 @@ class _Launcher:
                 pass_fds=[self.launched.arena, self.listener.fileno()],
             )  # fmt: skip
         child.returncode = 0  # it is waited for with all others, in _reap
+        self._started_at = time.monotonic()
         self.supervisor, self._supervisor_started = child.pid, process.started(child.pid)
         (self.launched.folder / "supervisor.json").write_text(
             json.dumps({"pid": child.pid, "started": self._supervisor_started})
@@ -256,9 +259,11 @@ class _Launcher:
         if self._end is not None:
             self.supervisor = 0
             return
-        now = time.monotonic()
+        now, cause = time.monotonic(), process.cause_of_death(status, False)
+        if os.WIFSIGNALED(status) and self._told > self._told_at_loss:
+            self._restarts = []  # killed from outside, as often as anybody likes, while the run goes on
         self._restarts = [at for at in self._restarts if now - at < _RESTARTS_SECONDS] + [now]
-        cause = process.cause_of_death(status, False)
+        self._told_at_loss = self._told
         self._tell({"event": "supervisor", "pid": self.supervisor, "what": "lost", "cause": cause})
         if len(self._restarts) > _RESTARTS:
             log = (self.launched.folder / "supervisor.log").read_text(errors="replace").strip().splitlines()
@@ -271,13 +276,15 @@ class _Launcher:
 
     def _guard(self) -> None:
         """A supervisor that was stopped, or that no longer comes round, is killed; _reap starts the next."""
-        if self.arena is None or not self.supervisor or self.arena.words[Word.SUPERVISOR] != self.supervisor:
+        if not self.supervisor:
             return
-        silent = time.monotonic() - self.arena.words[Word.SUPERVISOR_BEAT] / 1e9
+        signed = self.arena is not None and self.arena.words[Word.SUPERVISOR] == self.supervisor
+        beat = self.arena.words[Word.SUPERVISOR_BEAT] / 1e9 if self.arena is not None and signed else 0.0
+        silent = time.monotonic() - max(beat, self._started_at)
         if silent < SUPERVISOR_SILENCE_SECONDS:
             return
         seen = process.stat(self.supervisor)
-        if seen is not None and (seen.state in ("T", "t") or silent > _HUNG_SECONDS):
+        if seen is not None and (seen.state in ("T", "t") or (signed and silent > _HUNG_SECONDS)):
             os.kill(self.supervisor, signal.SIGKILL)
 
     # --- the end
@@ -303,11 +310,11 @@ class _Launcher:
         """Nothing that this run started is left."""
         if self.supervisor and self._end is not None and not self._interrupts > 1:
             self._await(self.supervisor)
-        for pid in self._descendants():
-            with contextlib.suppress(ProcessLookupError):
-                os.kill(pid, signal.SIGKILL)
-        with contextlib.suppress(ChildProcessError):
-            while True:
+        while found := self._descendants():  # again and again: one of them may have forked meanwhile
+            for pid in found:
+                with contextlib.suppress(ProcessLookupError):
+                    os.kill(pid, signal.SIGKILL)
+            with contextlib.suppress(ChildProcessError):
                 os.waitpid(-1, 0)
         self.supervisor = 0
         self.listener.close()
