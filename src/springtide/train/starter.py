@@ -113,6 +113,13 @@ class Starter:
     def _file(self) -> Path:
         return self._launched.folder / "nursery.json"
 
+    def _log(self, role: str, worker: int) -> Path:
+        """What the first nursery prints is shown, and what its successors print again is not."""
+        folder = self._launched.folder / "workers"
+        if role == "cold":
+            return folder / f"worker-{worker}.log"
+        return folder / f"nursery-{len(list(folder.glob('nursery-*.log')))}.log"
+
     def _spawn(self, role: str, worker: int) -> int:
         """A process that runs the user's script. exec after vfork: this process may have threads."""
         launched = self._launched
@@ -126,7 +133,7 @@ class Starter:
         }  # fmt: skip
         if launched.seed is not None:
             environment["TIDE_SEED"] = str(launched.seed)
-        with (launched.folder / "workers" / f"{role}-{worker}.log").open("ab") as log:
+        with self._log(role, worker).open("ab") as log:
             command = [launched.python, "-m", "springtide.train.script", str(launched.folder)]
             child = subprocess.Popen(
                 command, stdin=subprocess.DEVNULL, stdout=log, stderr=log, env=environment, pass_fds=[launched.arena],
