@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import fcntl
 import json
 import os
 import secrets
@@ -9,9 +10,11 @@ import select
 import shutil
 import sys
 import time
+from collections.abc import Iterator
+from contextlib import contextmanager, suppress
 from pathlib import Path
 
-from springtide.spec import Refused, SpringtideError, UserError
+from springtide.spec import Refused, SpringtideError, UserError, home
 from springtide.spec.quantities import Every
 from springtide.train import arena as arenas
 from springtide.train import checkpoint, copying, process, runs
@@ -28,6 +31,24 @@ def prepare(options: LaunchOptions) -> tuple[Launched, list[str]]:
 
     UserError and Refused are raised before anything of an earlier run was touched.
     """
+    with _one_at_a_time():
+        return _prepared(options)
+
+
+@contextmanager
+def _one_at_a_time() -> Iterator[None]:
+    """Of two that want the same name at the same moment, the second finds the run of the first alive."""
+    home.runs().mkdir(parents=True, exist_ok=True)
+    lock = os.open(home.runs(), os.O_RDONLY | os.O_DIRECTORY)
+    try:
+        with suppress(OSError):  # a file system without locks
+            fcntl.flock(lock, fcntl.LOCK_EX)
+        yield
+    finally:
+        os.close(lock)
+
+
+def _prepared(options: LaunchOptions) -> tuple[Launched, list[str]]:
     script = Path(options.script)
     if not script.is_file():
         raise UserError(f"{script}: there is no such script" if not script.exists() else f"{script} is no file")
@@ -44,6 +65,7 @@ def prepare(options: LaunchOptions) -> tuple[Launched, list[str]]:
         folder / "nursery.json",
         folder / "shape.json",
         folder / "events.jsonl",
+        folder / "result.json",
         *(folder / "workers").iterdir(),
     ]:
         stale.unlink(missing_ok=True)
