@@ -89,7 +89,7 @@ def leave(worker: Worker, order: OrderLike, step: int) -> None:
         if worker.main:
             _audit(arena, order, step)
             arena.tell(time.monotonic_ns())
-            if not stopped:
+            if not stopped and not arena.words[Word.SCRIPT_DONE]:
                 return
         if arena.words[Word.FINISHED] and (stopped or arena.words[Word.SCRIPT_DONE]):
             _go()
