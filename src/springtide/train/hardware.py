@@ -40,17 +40,17 @@ def cores() -> int:
 
 
 def memory_bytes() -> int:
-    """The memory that this process may use: the machine's, or its control group's limit where that is less."""
+    """The memory that this process may use: the machine's, or its control groups' limit where that is less."""
     match = re.search(r"^MemTotal:\s+(\d+) kB", _read("/proc/meminfo"), re.MULTILINE)
     total = int(match[1]) * 1024 if match else 0
-    limits = [_read(f"/sys/fs/cgroup/{name}").strip() for name in ("memory.max", "memory/memory.limit_in_bytes")]
-    return min([total, *(int(limit) for limit in limits if limit.isdigit())])
+    return min([total, *(limit for limit, _ in _memory_limits())])
 
 
 def free_memory_bytes() -> int:
-    """What the kernel says could be allocated now without swapping."""
+    """What could be allocated now without swapping: as the kernel says, and within the limits of control groups."""
     match = re.search(r"^MemAvailable:\s+(\d+) kB", _read("/proc/meminfo"), re.MULTILINE)
-    return int(match[1]) * 1024 if match else 0
+    free = int(match[1]) * 1024 if match else 0
+    return max(0, min([free, *(limit - used for limit, used in _memory_limits())]))
 
 
 def torch_version() -> str | None:
@@ -66,6 +66,26 @@ def gpus() -> list[str]:
     found = sorted(Path("/proc/driver/nvidia/gpus").glob("*/information"))
     names = [re.search(r"^Model:\s*(.+)$", _read(path), re.MULTILINE) for path in found]
     return [match[1].strip() if match else "GPU" for match in names]
+
+
+def _memory_limits() -> list[tuple[int, int]]:
+    """(limit, used without what can be dropped) in bytes of this process's control group and of those above it."""
+    found = []
+    for line in _read("/proc/self/cgroup").splitlines():
+        _, controllers, own = line.split(":", 2)
+        if controllers in ("", "memory"):
+            root, names = (
+                ("/sys/fs/cgroup/memory", ("memory.limit_in_bytes", "memory.usage_in_bytes", "total_inactive_file"))
+                if controllers
+                else ("/sys/fs/cgroup", ("memory.max", "memory.current", "inactive_file"))
+            )
+            # In a container the group's own path may not be there: then its folder is the root.
+            for place in (Path(root + own), *Path(root + own).parents):
+                limit, used = _read(place / names[0]).strip(), _read(place / names[1]).strip()
+                if limit.isdigit() and used.isdigit():
+                    dropped = re.search(rf"^{names[2]} (\d+)", _read(place / "memory.stat"), re.MULTILINE)
+                    found.append((int(limit), int(used) - (int(dropped[1]) if dropped else 0)))
+    return found
 
 
 def _cpu_quota() -> float | None:
