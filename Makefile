@@ -66,7 +66,8 @@ test-long: $(READY) ## The whole storm: a thousand schedules
 	$(BIN)/pytest -q -m long --timeout 0
 
 bench: $(READY) $(PEERS)/installed ## Every benchmark against its peers, in tables
-	@for name in $(BENCHES); do $(BIN)/python -m benchmarks.$$name; done
+	@for name in $(BENCHES); do $(BIN)/python -m benchmarks.$$name --json benchmarks/results/$$name.json; done
+	@$(BIN)/python -m benchmarks.document
 
 # The peers have an environment of their own: what they ask for need not suit us.
 $(PEERS)/installed: requirements.lock benchmarks/peers/requirements.txt | $(READY)
