@@ -91,6 +91,9 @@ def test_a_state_loaded_into_another_arena_has_the_same_digest(kind: str) -> Non
     assert digest(again.tensors(arena, 0)) != expected
     again.load(arena, 0, found, step=3)
     assert digest(again.tensors(arena, 0)) == expected
+    lay = run._assembly.layout
+    changed = arena.view(arena.at.buffers[0] + lay.changed_offset, len(lay.buffers))
+    assert changed.tolist() == [4] * len(lay.buffers)  # private copies of an earlier state are told apart from it
     os.close(arena.descriptor)
 
 

@@ -7,7 +7,7 @@ from typing import Any
 
 import pytest
 import torch
-from hypothesis import given, settings
+from hypothesis import example, given, settings
 from hypothesis import strategies as st
 
 from springtide.spec import UserError
@@ -55,6 +55,7 @@ QUICK = settings(max_examples=60, deadline=None)
 
 
 @LAYOUTS
+@example([((1000,), torch.float32, 0), ((40_000,), torch.float32, 0)], [], True)
 @QUICK
 def test_every_element_is_in_exactly_one_piece(parameters: Any, buffers: Any, elementwise: bool) -> None:
     lay = laid_out(parameters, buffers, elementwise)

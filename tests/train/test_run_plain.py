@@ -166,7 +166,7 @@ def test_an_optimizer_may_bind_its_state_anew() -> None:
         model = mlp(hidden=1700)
         return model, Rebinding(model.parameters())
 
-    assert_like_a_plain_loop(make, points())
+    assert_like_a_plain_loop(make, points(), steps=9)
 
 
 # --- schedules

@@ -105,7 +105,7 @@ class Settings:
         for group, values in zip(self._optimizer.param_groups, carried["groups"], strict=True):
             for name, value in values.items():
                 group[name] = tuple(value) if isinstance(group.get(name), tuple) else value
-        self._schedule.load_state_dict(_merged(self._schedule.state_dict(), carried["scheduler"]))
+        self._schedule.load_state_dict(self._schedule.state_dict() | carried["scheduler"])
         self._kept = self._settings()
 
     def _check_travels(self, schedule: LRScheduler) -> None:
@@ -125,15 +125,6 @@ def _portable(value: Any) -> Any:
     if isinstance(value, list | tuple):
         return [_portable(item) for item in value]
     return value
-
-
-def _merged(here: Any, carried: Any) -> Any:
-    """What travelled, with what did not as it is here."""
-    if isinstance(here, dict) and isinstance(carried, dict):
-        return here | {name: _merged(here.get(name), value) for name, value in carried.items()}
-    if isinstance(here, list | tuple) and isinstance(carried, list) and len(here) == len(carried):
-        return type(here)(_merged(old, new) for old, new in zip(here, carried, strict=True))
-    return carried
 
 
 def _travels(value: Any) -> bool:
