@@ -187,6 +187,10 @@ class Crew:
                 self._hold(worker, row[Row.PID], row[Row.STARTED])
                 members[worker] = _phase(row, worker in named)
         self._state = replace(state, members=members, main=self.arena.words[Word.MAIN])
+        # The earlier one may have died between writing into a table and waking who is named there.
+        for worker in members:
+            self.arena.summon(worker)
+        self.arena.ring(self._unique())
 
     def _hold(self, worker: int, pid: int, started: int) -> None:
         pidfd = process.watch(pid) if process.alive(pid, started) else None

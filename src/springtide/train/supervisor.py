@@ -119,7 +119,7 @@ class Supervisor:
         """Take notice of adopted tables, evaluations, and the end."""
         crew.step = header.step - (header.kind == Kind.TRAIN)
         crew.adopted(header.generation)
-        record = crew.arena.record(header.tick % 2) if crew.arena.shape.evaluations else {}
+        record = self._record(crew.arena, header)
         for found in record.get("recent", []):
             if found["step"] > self._evaluated:
                 self._evaluated = found["step"]
@@ -130,6 +130,17 @@ class Supervisor:
                     self.keeper.best()
         if header.kind == Kind.END or crew.arena.words[Word.DRAINED] == header.tick:
             self._finish(crew, header, record)
+
+    def _record(self, arena: Arena, header: Header) -> dict[str, Any]:
+        """What evaluations left for that tick; nothing where it was overwritten meanwhile (it is looked at again)."""
+        if not arena.shape.evaluations:
+            return {}
+        try:
+            found = arena.record(header.tick % 2)
+        except ValueError:
+            found = {}
+        now = arena.now()
+        return found if now is not None and now.tick == header.tick else {}
 
     def _keep(self, crew: Crew, header: Header, now: float) -> None:
         assert self.keeper is not None

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import dis
 import inspect
+import os
 import sys
 import time
 from collections.abc import Generator
@@ -20,9 +21,9 @@ import torch
 from torch import Tensor
 
 from springtide.data.order import checksum
-from springtide.spec import UserError
+from springtide.spec import SpringtideError, UserError
 from springtide.train import device, futex, protocol, randomness
-from springtide.train.arena import Arena, Role, Row, StepRecord, Word
+from springtide.train.arena import TABLES, Arena, Role, Row, StepRecord, Word
 from springtide.train.examiner import Examiner
 from springtide.train.gradients import Collected, Meta, dense
 from springtide.train.job import Job, Pass
@@ -88,9 +89,12 @@ class Worker:
                 continue
             if now.tick != self.now.tick:
                 self._enter(now)
-            if now.kind == Kind.END or arena.words[Word.DRAINED] == now.tick:
+            if now.kind == Kind.END:
                 return
             action = self._next_action(now)
+            # After the tables: what one who left by `break` and died has passed on must not be done by an heir.
+            if arena.words[Word.DRAINED] == now.tick:
+                return
             if type(action) is not self._phase:
                 self._phase = type(action)
                 self._ring()
@@ -134,10 +138,26 @@ class Worker:
         if before.tick and self.main:
             self._call_hooks(before, now)
         if now.kind != Kind.EVALUATE:
-            self.job.settings.enter(now.step, lambda: self.arena.travelling(now.read))
+            self.job.settings.enter(now.step, lambda: self._travelling(now))
         if now.kind == Kind.TRAIN:
             self.at.step = now.step
             self._expect(now)
+
+    def _travelling(self, now: Header) -> dict[str, Any]:
+        """What travels with the state of this tick; nothing if the tick was over before it was read.
+
+        A worker that no table names may be so late that the buffer is being written again.
+        """
+        try:
+            found = self.arena.travelling(now.read)
+        except ValueError:
+            found = None
+        late = protocol.current(self.arena.chunk_flags, self.arena.header)
+        if late is None or late.tick != now.tick:
+            return {}
+        if found is None:
+            raise SpringtideError(f"what travels with step {now.step} cannot be read: the arena is damaged")
+        return found
 
     def _call_hooks(self, before: Header, now: Header) -> None:
         """The user's own, in the main worker, with the model as the tick left it."""
@@ -175,8 +195,10 @@ class Worker:
             return True
         if self.row[Row.ROLE] == Role.LEAVE:
             return False
-        wanted = self.arena.words[Word.GENERATION]
-        if wanted > now.generation and self.arena.table(wanted).names(self.me):
+        # Any of the tables that are not in force yet, not the newest alone: an older one may have named this worker.
+        newest = self.arena.words[Word.GENERATION]
+        coming = range(max(now.generation + 1, newest - TABLES + 1), newest + 1)
+        if any(self.arena.table(generation).names(self.me) for generation in coming):
             self.arena.sleep(bell)
         else:
             self.arena.park(self.me, seen)
@@ -382,7 +404,7 @@ class Worker:
 
     def _unique(self) -> int:
         self._rings += 1
-        return self._rings << 6 | self.me
+        return (self._rings ^ os.getpid() << 12) << 6 | self.me  # a row's next worker rings other values
 
 
 _DROPS = {
