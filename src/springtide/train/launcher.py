@@ -25,7 +25,7 @@ from springtide.train.arena import MAGIC, WORKERS, Arena, Row, Shape, Word
 from springtide.train.chaos import Chaos, Target
 from springtide.train.launched import Launched
 from springtide.train.options import LaunchOptions
-from springtide.train.protocol import Kind
+from springtide.train.protocol import NOBODY, Kind
 from springtide.train.tail import Tail
 
 Event = dict[str, Any]
@@ -66,6 +66,7 @@ class _Launcher:
         self._ticked = 0.0
         self._events = Tail(launched.folder / "events.jsonl")
         self._output: dict[str, Tail] = {}
+        self._main = NOBODY
         self._chaos = Chaos(options.chaos, options.seed or 0, self._resize, self._tell_chaos)
 
     def run(self, warnings: list[str]) -> int:
@@ -172,13 +173,16 @@ class _Launcher:
         yield from self._tail(folder / "nursery-0.log").lines()
         if self.arena is None:
             return
-        # All are read, so that the one that becomes the main one is shown from there on and not from its beginning.
-        found = {worker: list(self._tail(folder / f"worker-{worker}.log").lines()) for worker in self._rows()}
-        yield from found.get(self.arena.words[Word.MAIN], [])
-
-    def _rows(self) -> list[int]:
-        assert self.arena is not None
-        return [worker for worker in range(WORKERS) if self.arena.rows[worker][Row.PID]]
+        # All are read, so that the one that becomes the main one is shown from there on and not from its beginning; and
+        # the main one to its last line, though its row may be empty by now.
+        before, self._main = self._main, self.arena.words[Word.MAIN]
+        found = {
+            worker: list(self._tail(folder / f"worker-{worker}.log").lines())
+            for worker in range(WORKERS)
+            if self.arena.rows[worker][Row.PID] or worker in (before, self._main)
+        }
+        for main in dict.fromkeys((before, self._main)):
+            yield from found.get(main, [])
 
     def _tail(self, path: Path) -> Tail:
         return self._output.setdefault(path.name, Tail(path))

@@ -54,6 +54,7 @@ def _prepared(options: LaunchOptions) -> tuple[Launched, list[str]]:
         raise UserError(f"{script}: there is no such script" if not script.exists() else f"{script} is no file")
     folder = runs.folder(options.name)
     previous = _previous(folder)
+    _clean_sockets()
     root = options.checkpoint or str(folder / "checkpoints")
     warnings: list[str] = []
     resume, run_id = (None, None) if options.fresh else _resumable(root, options, previous, warnings)
@@ -99,6 +100,14 @@ def _previous(folder: Path) -> Launched | None:
     for kept in ("supervisor.json", "nursery.json"):
         _let_end(folder / kept)
     return launched
+
+
+def _clean_sockets() -> None:
+    """A `tide run` that was killed could not remove its socket; nobody listens there."""
+    for socket in home.runs().glob("*/control.sock"):
+        with suppress(OSError, ValueError, TypeError):
+            if not runs.living(Launched.read(socket.parent)):
+                socket.unlink()
 
 
 def _let_end(kept: Path) -> None:
