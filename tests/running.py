@@ -21,6 +21,7 @@ from springtide.train.arena import WORKERS, Row, State, Word
 from springtide.train.launched import Launched
 
 TIDE = Path(sys.executable).with_name("tide")
+FAULTS = Path(__file__).parent / "chaos" / "faults.py"
 HANGS_SECONDS = 120.0  # ends a test that would hang for ever; nothing is asserted of it
 Event = dict[str, Any]
 
@@ -59,6 +60,7 @@ class Running:
         )  # fmt: skip
         self.events: list[Event] = []
         self._lines: queue.SimpleQueue[str | None] = queue.SimpleQueue()
+        self._silent = False  # all has been heard
         with self.errors_path.open("a") as errors:
             self.process = subprocess.Popen(
                 [str(word) for word in words], env=environment(home, **variables), stdout=subprocess.PIPE,
@@ -83,8 +85,12 @@ class Running:
                 yield event
 
     def _next_line(self) -> str | None:
+        if self._silent:
+            return None
         try:
-            return self._lines.get(timeout=HANGS_SECONDS)
+            line = self._lines.get(timeout=HANGS_SECONDS)
+            self._silent = line is None
+            return line
         except queue.Empty:
             raise AssertionError(f"no event in {HANGS_SECONDS:.0f} s\n{self.story()}") from None
 

@@ -42,17 +42,24 @@ class Storm:
         return f".venv/bin/pytest -m '' 'tests/chaos/test_storms.py' -k 'storm-{self.seed}-'"
 
 
-def storm(seed: int) -> Storm:
-    """The schedule of that seed. Some blows follow upon each other at once, others find a run that has recovered."""
+def storm(seed: int, nurseries: int = 99) -> Storm:
+    """The schedule of that seed. Some blows follow upon each other at once, others find a run that has recovered.
+
+    `nurseries`: how many of them may be killed, each of which costs seconds of imports.
+    """
     rng = random.Random(seed)
+    weights = [weight for weight, _ in BLOWS.values()]
+    deeds = rng.choices(tuple(BLOWS), weights, k=rng.randint(4, 6))
+    costly = [number for number, what in enumerate(deeds) if what in COSTLY]
+    for number in costly[nurseries:]:
+        deeds[number] = "kill the working"
     blows = tuple(
-        Blow(what, rng.choice((0, 1, rng.randint(2, 20), rng.randint(20, 60))), rng.random() * 0.02)
-        for what in rng.choices(tuple(BLOWS), [weight for weight, _ in BLOWS.values()], k=rng.randint(4, 6))
+        Blow(what, rng.choice((0, 1, rng.randint(2, 20), rng.randint(20, 60))), rng.random() * 0.02) for what in deeds
     )
-    options: list[object] = []
+    options: tuple[object, ...] = ()
     if rng.random() < 0.5:
-        options += ["--every", f"{rng.randint(5, 60)}steps", "--keep", 2]
-    return Storm(seed, MODELS[seed % len(MODELS)], rng.choice(("1:4", "1:3", "2:4", "1:5")), tuple(options), blows)
+        options = ("--every", f"{rng.randint(5, 60)}steps", "--keep", 2)
+    return Storm(seed, MODELS[seed % len(MODELS)], rng.choice(("1:4", "1:3", "2:4", "1:5")), options, blows)
 
 
 def blow_through(storm: Storm, run: Running) -> list[str]:
@@ -168,3 +175,4 @@ BLOWS: dict[str, tuple[int, Callable[[Running, random.Random], object]]] = {
     "kill the supervisor and one": (2, _kill_the_supervisor_and_one),
     "resize": (6, _resize),
 }
+COSTLY = ("kill all but the supervisor", "kill all but tide run", "kill the nursery")

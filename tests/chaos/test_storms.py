@@ -6,7 +6,7 @@ from collections.abc import Callable
 from pathlib import Path
 
 import pytest
-from storms import SCRIPT, STEPS, blow_through, storm
+from storms import SCRIPT, STEPS, Storm, blow_through, storm
 
 from running import Running
 
@@ -19,24 +19,23 @@ def _each(seeds: range) -> pytest.MarkDecorator:
 
 @_each(QUICK)
 def test_a_storm_changes_no_bit(seed: int, home: Path, undisturbed: Callable[..., str]) -> None:
-    weather(seed, home, undisturbed)
+    weather(storm(seed, nurseries=1), home, undisturbed)
 
 
 @pytest.mark.slow
 @_each(SLOW)
 def test_sixty_storms_change_no_bit(seed: int, home: Path, undisturbed: Callable[..., str]) -> None:
-    weather(seed, home, undisturbed)
+    weather(storm(seed), home, undisturbed)
 
 
 @pytest.mark.long
 @_each(LONG)
 def test_a_thousand_storms_change_no_bit(seed: int, home: Path, undisturbed: Callable[..., str]) -> None:
-    weather(seed, home, undisturbed)
+    weather(storm(seed), home, undisturbed)
 
 
-def weather(seed: int, home: Path, undisturbed: Callable[..., str]) -> None:
+def weather(plan: Storm, home: Path, undisturbed: Callable[..., str]) -> None:
     """One schedule, from the start of a run to its end."""
-    plan = storm(seed)
     run = Running(SCRIPT, plan.model, STEPS, home=home, workers=plan.workers, options=plan.options)
     blows: list[str] = []
     try:
@@ -54,6 +53,6 @@ def weather(seed: int, home: Path, undisturbed: Callable[..., str]) -> None:
         assert blows
     except AssertionError as error:
         struck = "\n".join(blows)
-        raise AssertionError(f"seed {seed}; again: {plan.repeat}\n{struck}\n{run.story()}\n{error}") from None
+        raise AssertionError(f"seed {plan.seed}; again: {plan.repeat}\n{struck}\n{run.story()}\n{error}") from None
     finally:
         run.end()
