@@ -128,6 +128,7 @@ def test_control_c_writes_a_checkpoint_and_the_same_command_goes_on(going: Any, 
         again.kill()
 
 
+@pytest.mark.slow
 def test_a_run_outlives_whoever_watched_it(script: Path, tmp_path: Path) -> None:
     report = tmp_path / "report.json"
     words = [TIDE, "run", "--json", "--workers", "1", "--report", report, script, "2000"]

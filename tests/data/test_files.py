@@ -86,7 +86,7 @@ def test_a_missing_quote_spoils_one_record_only(tmp_path: Path) -> None:
     assert table.bad == 1
 
 
-@given(rows=st.lists(st.tuples(st.integers(-99, 99), st.text("ab\",\n\r é", max_size=6)), min_size=1, max_size=30))
+@given(rows=st.lists(st.tuples(st.integers(-99, 99), st.text('ab",\n\r é', max_size=6)), min_size=1, max_size=30))
 def test_what_the_csv_writer_writes_is_read_back(rows: list[tuple[int, str]], tmp_path_factory: Any) -> None:
     import csv
 

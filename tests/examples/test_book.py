@@ -36,6 +36,7 @@ def test_digits_are_read_with_98_percent(tmp_path):
     assert "360 held-out digits read correctly" in printed
 
 
+@pytest.mark.slow
 def test_the_number_of_steps_can_be_said(tmp_path):
     assert trained("01_fit_a_line", tmp_path, "--steps", "7")[1]["steps"] == 7
 

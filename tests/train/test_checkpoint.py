@@ -379,7 +379,9 @@ def save(step, size, run_id="run-a", **more):
 """
 
 # In a clean process of one thread, so that forking is safe and a round costs milliseconds.
-KILLED_AT_RANDOM = PRELUDE + """
+KILLED_AT_RANDOM = (
+    PRELUDE
+    + """
 draw = random.Random(seed)
 save(1, 6 << 20)
 begun = time.perf_counter(); save(2, 6 << 20); usual = time.perf_counter() - begun
@@ -399,8 +401,11 @@ save(1000, 100)
 left = [name for name in os.listdir(root) if not name.startswith("step-")]
 sys.exit(f"left behind: {left}" if left else 0)
 """
+)
 
-KILLED_AT_EACH_CALL = PRELUDE + """
+KILLED_AT_EACH_CALL = (
+    PRELUDE
+    + """
 def dies_at(call):
     count = 0
     def hook(event, arguments):
@@ -428,8 +433,11 @@ for step in range(2, 500):
         sys.exit(0 if calls > 20 else "the hook saw too little")
 sys.exit("never reached the end")
 """
+)
 
-KILLED_WHILE_ANOTHER_CLEANS = PRELUDE + """
+KILLED_WHILE_ANOTHER_CLEANS = (
+    PRELUDE
+    + """
 child = os.fork()
 if child == 0:
     save(5, 1000, "run-b", pace=lambda done: os.kill(os.getpid(), signal.SIGSTOP))
@@ -442,8 +450,11 @@ save(7, 1000, "run-a")
 dead = [name for name in os.listdir(root) if not name.startswith("step-")]
 sys.exit(0 if len(living) == 1 and dead == [] else f"{living} {dead}")
 """
+)
 
-CHILD_OUT_OF_ROOM = PRELUDE + """
+CHILD_OUT_OF_ROOM = (
+    PRELUDE
+    + """
 save(1, 1000); save(2, 1000); save(3, 1000)
 import resource
 resource.setrlimit(resource.RLIMIT_FSIZE, (seed, resource.RLIM_INFINITY))
@@ -452,6 +463,7 @@ try:
 except checkpoint.SpringtideError as error:
     print(error)
 """
+)
 
 
 def run_script(code: str, *arguments: object) -> str:

@@ -29,6 +29,7 @@ def full_disk(tmp_path: Path) -> Iterator[Path]:
     subprocess.run(["umount", "-l", str(place)], check=True)
 
 
+@pytest.mark.slow
 def test_a_full_disk_is_told_and_training_goes_on(full_disk: Path, home: Path, bits: str) -> None:
     options = ("--checkpoint", full_disk / "kept", "--every", "100steps")
     run = Running(FAULTS, "none", STEPS, home, home=home, workers="2", options=options)

@@ -59,6 +59,7 @@ def test_a_run_that_was_stopped_goes_on_with_the_same_command(home: Path, bits: 
     assert again.finish()["digest"] == bits
 
 
+@pytest.mark.slow
 def test_a_job_whose_tide_run_was_killed_keeps_a_checkpoint_and_ends(home: Path, bits: str) -> None:
     run = start(home, every="1h")
     run.until_step(30)
@@ -100,6 +101,7 @@ def test_what_follows_the_loop_runs_once_and_again_where_its_worker_is_killed(
     assert lines.count("the end") == 1 and lines[-1] == "the end"
 
 
+@pytest.mark.slow
 def test_what_the_script_prints_is_shown_once(home: Path) -> None:
     run = start(home, steps=60, workers="3")
     run.until_step(20)
