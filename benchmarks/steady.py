@@ -102,7 +102,7 @@ def main() -> None:
     arguments = table.parse("steady", __doc__, rounds=3)
     quick = arguments.quick
     names = [name for name in ("mlp", "cnn", "lstm") if not arguments.only or name in arguments.only]
-    cases = steady_cases(["mlp"] if quick else names, [2] if quick else [1, 2, 4], 14 if quick else 25)
+    cases = steady_cases(["mlp"] if quick else names, [2] if quick else [2, 4], 14 if quick else 25)
     tiny = [] if arguments.only and "tiny" not in arguments.only else tiny_cases(300 if quick else 2000)
     rounds = []
     for _ in range(1 if quick else arguments.rounds):

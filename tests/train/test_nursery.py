@@ -74,7 +74,7 @@ def test_a_stopped_nursery_is_replaced_when_a_worker_is_wanted(home: Path, bits:
 @pytest.mark.parametrize("after_seconds", [0.3, 3.0, 5.0])
 def test_a_nursery_killed_while_the_run_begins_is_replaced(after_seconds: float, home: Path, bits: str) -> None:
     run = run_of("none", home)
-    wait_until(lambda: bool(run.folder.exists() and run.cast().nursery), "a nursery")
+    wait_until(lambda: bool((run.folder / "run.json").exists() and run.cast().nursery), "a nursery")
     time.sleep(after_seconds)
     strike(run.cast().nursery)
     assert run.finish()["digest"] == bits, run.story()
