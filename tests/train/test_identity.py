@@ -66,8 +66,3 @@ def test_which_parameter_is_in_which_group_counts() -> None:
 
     assert named(1) == named(1)
     assert named(1) != named(3)
-
-
-def test_a_difference_is_said_with_both_names() -> None:
-    told = identity.differences({"model": "a", "seed": 1, "new": 2}, {"model": "b", "seed": 1})
-    assert told == "model b then, a now, new None then, 2 now"

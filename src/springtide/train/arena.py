@@ -349,10 +349,6 @@ class Arena:
     def _ring_step(self, step: int) -> memoryview[int]:
         return self.view(self.at.ring + step % RING * _RING_WORDS * 8, 1)
 
-    def close(self) -> None:
-        """Forget the views. The map itself goes with the process: tensors may still lie in it."""
-        self.bytes.release()
-
 
 class _Table:
     """One generation: item -> worker."""

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import hashlib
 from collections.abc import Sequence
-from typing import Any
 
 from torch import Tensor, nn
 from torch.optim import Optimizer
@@ -27,13 +26,6 @@ def of_optimizer(optimizer: Optimizer, members: Sequence[int] = ()) -> str:
     groups = [{k: str(v) for k, v in group.items() if k != "params"} for group in optimizer.param_groups]
     text = f"{type(optimizer).__module__}.{type(optimizer).__name__} {groups} {list(members)}"
     return hashlib.blake2b(text.encode(), digest_size=8).hexdigest()
-
-
-def differences(mine: dict[str, Any], theirs: dict[str, Any]) -> str:
-    """Which of the fingerprints differ, for a sentence."""
-    return ", ".join(
-        f"{name} {theirs.get(name)} then, {mine[name]} now" for name in mine if mine[name] != theirs.get(name)
-    )
 
 
 def _bytes(tensor: Tensor) -> bytes:

@@ -71,10 +71,6 @@ class Launched:
         found: dict[str, int] = json.loads((self.folder / "shape.json").read_text())
         return found
 
-    def steps(self, description: dict[str, Any]) -> int:
-        """How many the whole run has."""
-        return int(description["course"]["steps"])
-
     def resumable(self, identity: dict[str, Any]) -> str | None:
         """The checkpoint to begin from. UserError: it is of another run, in the named respects."""
         if self.resume is None:

@@ -63,6 +63,7 @@ class _Launcher:
         self._answered = 0
         self._end: Event | None = None
         self._told = 0  # step
+        self._per_epoch = 0.0  # steps, once the arena says so
         self._ticked = 0.0
         self._events = Tail(launched.folder / "events.jsonl")
         self._output: dict[str, Tail] = {}
@@ -163,7 +164,7 @@ class _Launcher:
 
     def _steps_per_epoch(self) -> float:
         assert self.arena is not None
-        if not hasattr(self, "_per_epoch"):
+        if not self._per_epoch:
             self._per_epoch = float(self.arena.description()["steps_per_epoch"])
         return self._per_epoch
 

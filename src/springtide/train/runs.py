@@ -5,7 +5,6 @@ from __future__ import annotations
 import json
 import os
 import re
-import time
 from pathlib import Path
 from typing import Any
 
@@ -127,8 +126,3 @@ def _last(path: Path) -> dict[str, Any]:
         return {"step": event.get("step")}
     except (OSError, ValueError, IndexError):
         return {}
-
-
-def age_seconds(row: dict[str, Any]) -> float:
-    """How long ago the run began."""
-    return time.time() - float(row["since"])
