@@ -1,0 +1,150 @@
+"""A plan in the making: a copy of what changes, so that steps of a pass can take and give back freely."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+
+import numpy as np
+
+from springtide.core.plan import Action, Plan, Verb
+from springtide.core.reasons import Reason
+from springtide.core.resources import GPU, FloatArray, IntArray
+from springtide.core.snapshot import SERVICE, Slot, Snapshot
+
+UNEXPLAINED = Reason("nothing was said about it")
+
+
+class Draft:
+    """The working copy of one pass. Rows index jobs; what the snapshot holds is never written to."""
+
+    def __init__(self, snapshot: Snapshot) -> None:
+        self.snapshot = snapshot
+        self.jobs = snapshot.jobs
+        self.nodes = snapshot.nodes
+        self.settings = snapshot.settings
+        self.now_s = snapshot.now_s
+        self.free: FloatArray = snapshot.free.copy()
+        self.device_free: FloatArray = snapshot.device_free.copy()
+        self.count: IntArray = snapshot.jobs.running.copy()
+        self.need: IntArray = (
+            snapshot.jobs.minimum.copy()
+        )  # replicas below which a job does not run (a service: its wish)
+        self.refused: set[int] = set()  # rows that may not run in this pass (outbid, out of budget)
+        self.core_price = snapshot.prices.core
+        self.gpu_price = snapshot.prices.gpu
+        self.waits: dict[int, Reason] = {}
+        self._why: dict[int, Reason] = {}
+        self._held: dict[int, list[Slot]] = {}
+        self._freed_on: dict[int, set[int]] = {}  # node -> rows that gave something up there
+
+    def request(self, row: int) -> FloatArray:
+        """(5,) what one replica of the job asks for."""
+        request: FloatArray = self.snapshot.shapes.request[self.jobs.shape[row]]
+        return request
+
+    def held(self, row: int) -> list[Slot]:
+        """The job's slots as drafted; a list of the caller's own."""
+        return list(self._held.get(row, self.snapshot.held[row]))
+
+    def take(self, row: int, slots: Iterable[Slot], reason: Reason) -> None:
+        """Gives the job these slots; what they need was free, or its devices are shared in turns."""
+        taken = list(slots)
+        for slot in taken:
+            self._book(row, slot, -1)
+        self._changed(row).extend(taken)
+        self.count[row] += len(taken)
+        self._why[row] = reason
+        self.waits.pop(row, None)
+
+    def give(self, row: int, slots: Iterable[Slot], reason: Reason) -> None:
+        """Takes these slots, which it holds, away from the job."""
+        held = self._changed(row)
+        given = list(slots)
+        for slot in given:
+            held.remove(slot)
+            self._book(row, slot, +1)
+            self._freed_on.setdefault(slot.node, set()).add(row)
+        self.count[row] -= len(given)
+        self._why[row] = reason
+
+    def wait(self, row: int, reason: Reason) -> None:
+        """Says why the job has less than it needs."""
+        self.waits[row] = reason
+
+    def _changed(self, row: int) -> list[Slot]:
+        if row not in self._held:
+            self._held[row] = list(self.snapshot.held[row])
+        return self._held[row]
+
+    def _book(self, row: int, slot: Slot, sign: int) -> None:
+        book(self.free, self.device_free, self.request(row), slot, sign)
+
+    def plan(self) -> Plan:
+        """The difference between the snapshot and the draft: what gives first, then what takes."""
+        giving: list[Action] = []
+        taking: list[Action] = []
+        for row, held in self._held.items():
+            added, removed = _difference(held, self.snapshot.held[row])
+            if not added and not removed:
+                continue
+            action = Action(
+                self._verb(row), row, added, removed, self._why.get(row, UNEXPLAINED), self._awaited(row, added)
+            )
+            (taking if added else giving).append(action)
+        services = np.flatnonzero(self.jobs.kind == SERVICE)
+        need = dict(zip(services.tolist(), self.need[services].tolist(), strict=True))
+        return Plan(tuple(giving + taking), dict(self.waits), need, self.core_price, self.gpu_price)
+
+    def _verb(self, row: int) -> Verb:
+        before, after = int(self.jobs.running[row]), int(self.count[row])
+        if after == before:
+            return Verb.MOVE
+        if before == 0:
+            return Verb.START
+        if after == 0:
+            return Verb.SUSPEND
+        return Verb.GROW if after > before else Verb.SHRINK
+
+    def _awaited(self, row: int, added: tuple[Slot, ...]) -> tuple[int, ...]:
+        awaited: set[int] = set()
+        for slot in added:
+            awaited |= self._freed_on.get(slot.node, set())
+        awaited.discard(row)
+        return tuple(sorted(awaited))
+
+
+def book(free: FloatArray, device_free: FloatArray, request: FloatArray, slot: Slot, sign: int) -> None:
+    """Adds (`sign` +1) or takes (-1) one replica's request on its node, GPUs device by device."""
+    row = free[slot.node]
+    row += sign * request
+    if request[GPU] > 0:
+        devices = device_free[slot.node]
+        part = sign * min(float(request[GPU]), 1.0)
+        bits, device = slot.devices, 0
+        while bits:
+            if bits & 1:
+                devices[device] += part
+                if (
+                    abs(devices[device] - round(devices[device])) < 1e-9
+                ):  # shares of a device add up to whole ones again
+                    devices[device] = round(devices[device])
+            bits >>= 1
+            device += 1
+        row[GPU] = np.clip(devices, 0.0, None).sum()
+
+
+def _difference(after: list[Slot], before: tuple[Slot, ...]) -> tuple[tuple[Slot, ...], tuple[Slot, ...]]:
+    """Slots that are new, and slots that are gone, as multisets."""
+    if len(before) < 64:
+        removed = list(before)
+        added = []
+        for slot in after:
+            if slot in removed:
+                removed.remove(slot)
+            else:
+                added.append(slot)
+        return tuple(added), tuple(removed)
+    from collections import Counter
+
+    had, has = Counter(before), Counter(after)
+    return tuple((has - had).elements()), tuple((had - has).elements())

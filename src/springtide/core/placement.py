@@ -1,0 +1,67 @@
+"""Where a replica goes: what fits, and of that what leaves the most useful rest."""
+
+from __future__ import annotations
+
+import numpy as np
+
+from springtide.core.draft import Draft
+from springtide.core.resources import GPU, SLACK, BoolArray, FloatArray
+from springtide.core.snapshot import Slot
+
+
+def allowed(draft: Draft, row: int) -> BoolArray:
+    """(N,) living nodes whose labels meet the job's wishes."""
+    wishes = draft.snapshot.shapes.wishes[draft.jobs.shape[row]]
+    if not wishes:
+        return draft.nodes.alive
+    met = [all(labels.get(key) in values for key, values in wishes.items()) for labels in draft.nodes.labels]
+    found: BoolArray = np.array(met)[draft.nodes.group] & draft.nodes.alive
+    return found
+
+
+def room(free: FloatArray, device_free: FloatArray, request: FloatArray) -> FloatArray:
+    """(N,) how many replicas of `request` each node could take."""
+    asked = request > 0
+    asked[GPU] = False
+    fits = np.full(len(free), np.inf)
+    if asked.any():
+        fits = np.floor(np.min(free[:, asked] / request[asked], axis=1) * (1 + SLACK) + SLACK)
+    gpu = request[GPU]
+    if gpu >= 1:
+        fits = np.minimum(fits, (device_free >= 1 - SLACK).sum(axis=1) // gpu)
+    elif gpu > 0:
+        fits = np.minimum(fits, np.floor(np.clip(device_free, 0, None) / gpu + SLACK).sum(axis=1))
+    return fits
+
+
+def devices(device_free: FloatArray, gpu: float) -> int:
+    """Bits of the devices that a replica takes of (D,) `device_free`: the first whole ones, or the tightest share."""
+    if gpu <= 0:
+        return 0
+    if gpu < 1:
+        fits = np.flatnonzero(device_free >= gpu - SLACK)
+        return 1 << int(fits[np.argmin(device_free[fits])])
+    whole = np.flatnonzero(device_free >= 1 - SLACK)[: int(gpu)]
+    return int(sum(1 << int(device) for device in whole))
+
+
+def choose(draft: Draft, row: int, count: int) -> list[Slot]:
+    """Slots in free room for up to `count` more replicas: fewer when fewer fit."""
+    request = draft.request(row)
+    fits = np.where(allowed(draft, row), room(draft.free, draft.device_free, request), 0)
+    if not fits.any():
+        return []
+    finite = np.where(np.isfinite(draft.nodes.capacity) & (draft.nodes.capacity > 0), draft.nodes.capacity, np.inf)
+    left = np.where(fits > 0, ((draft.free - request) / finite)[:, request > 0].sum(axis=1), np.inf)
+    slots: list[Slot] = []
+    for node in np.argsort(left, kind="stable"):
+        if fits[node] <= 0 or len(slots) == count:
+            break
+        free = draft.device_free[node].copy()
+        for _ in range(int(min(fits[node], count - len(slots)))):
+            bits = devices(free, float(request[GPU]))
+            slots.append(Slot(int(node), bits))
+            for device in range(len(free)):
+                if bits >> device & 1:
+                    free[device] -= min(float(request[GPU]), 1.0)
+    return slots

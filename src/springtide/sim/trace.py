@@ -1,0 +1,79 @@
+"""What is played: nodes, jobs that arrive, loads that change, nodes that fail, and the world where that happens."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+
+import numpy as np
+
+from springtide.core.resources import FloatArray
+from springtide.core.snapshot import TRAINING, Nodes, Teams
+from springtide.sim.world import Steady, World
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Task:
+    """One job of a trace. `work_s` is what there is to do, in seconds of one replica alone."""
+
+    name: str
+    submit_s: float
+    request: FloatArray  # (5,) of one replica
+    work_s: float = float("inf")  # inf: runs until `leave_s`
+    leave_s: float = float("inf")  # when it is taken away, done or not
+    kind: int = TRAINING
+    minimum: int = 1
+    maximum: int = 1
+    team: int = 0
+    priority: int = 1
+    work_known: bool = True  # whether the planner is told `work_s`
+    speeds: FloatArray | None = None  # (maximum + 1,) relative to one replica; None: in proportion
+    curve_known: bool = True  # whether the planner is told `speeds`
+    stages: FloatArray | None = None  # (4,) seconds of an iteration on disk, cpu, gpu, network
+    bid_core: float = 0.0
+    bid_gpu: float = 0.0
+    deadline_s: float = float("inf")
+    wishes: Mapping[str, tuple[str, ...]] = field(default_factory=dict)
+    per_replica: float = 1.0  # services: what one replica carries
+    model: str = ""  # what it trains, where the world's speeds depend on it
+    asked: int = 1  # replicas that its owner asked for, where a policy does not resize
+    trial: bool = False  # a short run whose owner waits for it
+
+
+@dataclass(frozen=True, slots=True)
+class LoadChange:
+    """From `at_s` on, a service is asked to carry `rate`."""
+
+    at_s: float
+    service: str
+    rate: float
+
+
+@dataclass(frozen=True, slots=True)
+class Outage:
+    """A node is gone from `at_s` until `back_s`."""
+
+    node: int
+    at_s: float
+    back_s: float
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Trace:
+    """A piece of work for `simulate`."""
+
+    name: str  # as it stands in the table
+    nodes: Nodes
+    tasks: Sequence[Task]
+    teams: Teams | None = None
+    loads: Sequence[LoadChange] = ()
+    outages: Sequence[Outage] = ()
+    world: World = field(default_factory=Steady)
+    round_s: float = 0.0  # policies plan at multiples of it; 0: whenever something happened
+    end_s: float = float("inf")  # the play ends here, or when all tasks are done
+    published: Mapping[tuple[str, str], float] = field(default_factory=dict)  # (policy, metric) -> what others reported
+
+    def total(self) -> FloatArray:
+        """(5,) capacity of all nodes."""
+        total: FloatArray = np.asarray(self.nodes.capacity.sum(axis=0))
+        return total
