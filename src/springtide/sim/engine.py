@@ -92,16 +92,16 @@ class Play:
             heapq.heappush(self._events, (moment_s, rank, self._sequence, what))
 
     def _next_s(self) -> float:
-            every_s = self.trace.round_s
-            moments.append((math.floor(self.now_s / every_s + 1e-9) + 1) * every_s)
+        """The next moment at which something happens: an event, the end of a job, or a round with somebody waiting."""
         moments = [self._events[0][0]] if self._events else []
         rows = self.running()
         if len(rows):
             with np.errstate(divide="ignore"):
                 ends = np.maximum(self.resume_s[rows], self.now_s) + self.left[rows] / self.rate[rows]
             moments.append(float(ends.min()))
-        if self.trace.round_s and self.tasks:
-            moments.append((math.floor(self.now_s / self.trace.round_s + 1e-9) + 1) * self.trace.round_s)
+        every_s = self.trace.round_s
+        if every_s and self.tasks:
+            moments.append((math.floor(self.now_s / every_s + 1e-9) + 1) * every_s)
         return min(moments, default=math.inf)
 
     def _is_round(self) -> bool:
@@ -170,7 +170,7 @@ class Play:
             self._changed(action.job, before[action.job])
 
     def _changed(self, row: int, before: tuple[Slot, ...]) -> None:
-        """The job's slots are others now: its speed, and that of those beside it, and the time it loses by the change."""
+        """The job's slots are others now: so are its speed and that of those beside it, and it stands still a while."""
         task, after = self.tasks[row], self.cluster.held[row]
         beside = self._beside(row)
         self._forget(row, before)
