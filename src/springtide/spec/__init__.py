@@ -1,8 +1,8 @@
 """What users write, and how they are told what is wrong with it.
 
 Lowest room: imports the standard library and PyYAML only. Begin with `job` and `pool` (what can be said), then `table`
-(each field, once: the reader, the writer and the JSON Schema are made of it) and `reading` (files in, objects out, every
-error at once). `errors` is the one tree of errors; `quantities` are durations, ranges and sizes as people type them.
+(each field, once: reader, writer and JSON Schema are made of it) and `files` (text in, objects out, all errors at once).
+`errors` is the one tree of errors; `quantities` are durations, ranges and sizes as people type them.
 """
 
 from springtide.spec.errors import Refused, SpringtideError, UserError

@@ -99,6 +99,8 @@ class Load:
     window_s: float | None = None  # over which load is averaged; None: the pool's
 
 
+ONE = Range(1, 1)
+ONE_CORE = Resources(cpu=1.0)
 _DEFAULT_PRIORITY = {Kind.SERVICE: Priority.STANDARD, Kind.STREAM: Priority.STANDARD}
 _DEFAULT_RESTART = {
     Kind.TRAINING: Restart(policy="on-failure", limit=3),
@@ -112,16 +114,15 @@ _DEFAULT_RESTART = {
 class Job:
     """What a user asks the pool to run. Priority and restart, where not said, follow from the kind.
 
-    The words in a job's file are checked by the reader (`springtide.spec.jobs`); an object made in Python is taken as it
-    is, and is checked when it is submitted.
+    What a file says is checked by the reader; an object made in Python is taken as it is, and is checked when submitted.
     """
 
     kind: Kind
     name: str
     team: str = "default"
-    priority: Priority = None  # type: ignore[assignment]  # set below: standard for services and streams, else experiment
-    replicas: Range = Range(1, 1)
-    resources: Resources = Resources(cpu=1.0)  # of one replica
+    priority: Priority = None  # type: ignore[assignment]  # set below: services and streams standard, others experiment
+    replicas: Range = ONE
+    resources: Resources = ONE_CORE  # of one replica
     script: str | None = None  # absolute when read from a file; training only
     args: tuple[str, ...] = ()  # behind the script or the command
     command: tuple[str, ...] = ()

@@ -9,6 +9,7 @@ from springtide.spec.job import Bid
 from springtide.spec.resources import Resources
 
 DEFAULT_TEAM = "default"  # whose a job is when nothing is said; always there
+FREE = Bid()
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -44,6 +45,6 @@ class Pool:
 
     nodes: tuple[Node, ...] = ()
     teams: tuple[Team, ...] = ()
-    floor: Bid = Bid()  # the least that spot jobs pay
+    floor: Bid = FREE  # the least that spot jobs pay
     headroom: float = 0.1  # share of a service's wanted replicas that is kept beside them
     window_s: float = 30.0  # over which a service's load is averaged
