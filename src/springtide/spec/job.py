@@ -114,7 +114,7 @@ _DEFAULT_RESTART = {
 class Job:
     """What a user asks the pool to run. Priority and restart, where not said, follow from the kind.
 
-    What a file says is checked by the reader; an object made in Python is taken as it is, and is checked when submitted.
+    What a file says is checked by the reader; an object made in Python is taken as it is, and checked when submitted.
     """
 
     kind: Kind
