@@ -14,7 +14,7 @@ import numpy as np
 
 from springtide.core import resources
 from springtide.core.curves import CurveTable, prior
-from springtide.core.draft import book
+from springtide.core.draft import book, remove_last
 from springtide.core.load import Load
 from springtide.core.market import Prices
 from springtide.core.plan import Plan, Verb
@@ -119,7 +119,7 @@ class Cluster:
             left = []
         else:
             for slot in slots:
-                left.remove(slot)
+                remove_last(left, slot)
         self._book(row, slots, +1)
         self.held[row] = tuple(left)
         self._columns["running"][row] -= len(slots)
@@ -180,8 +180,7 @@ class Cluster:
 
     def _book(self, row: int, slots: Sequence[Slot], sign: int) -> None:
         request = self._shapes.requests[self._columns["shape"][row]]
-        for slot in slots:
-            book(self.free, self.device_free, request, slot, sign)
+        book(self.free, self.device_free, request, slots, sign)
 
     def _new_row(self) -> int:
         if self._empty:

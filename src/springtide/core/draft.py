@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections import Counter
+from collections.abc import Iterable, Sequence
 
 import numpy as np
 
 from springtide.core.plan import Action, Plan, Verb
 from springtide.core.reasons import Reason
-from springtide.core.resources import GPU, FloatArray, IntArray
+from springtide.core.resources import GPU, SLACK, FloatArray, IntArray
 from springtide.core.snapshot import SERVICE, Slot, Snapshot
 
 UNEXPLAINED = Reason("nothing was said about it")
@@ -49,21 +50,31 @@ class Draft:
     def take(self, row: int, slots: Iterable[Slot], reason: Reason) -> None:
         """Gives the job these slots; what they need was free, or its devices are shared in turns."""
         taken = list(slots)
-        for slot in taken:
-            self._book(row, slot, -1)
+        book(self.free, self.device_free, self.request(row), taken, -1)
         self._changed(row).extend(taken)
         self.count[row] += len(taken)
         self._why[row] = reason
         self.waits.pop(row, None)
 
+    def take_placed(
+        self, places: Sequence[tuple[int, Sequence[Slot]]], free: FloatArray, device_free: FloatArray, reason: Reason
+    ) -> None:
+        """Gives many jobs their slots at once; the arrays are those of the draft with all of it booked."""
+        self.free, self.device_free = free, device_free
+        for row, slots in places:
+            self._changed(row).extend(slots)
+            self.count[row] += len(slots)
+            self._why[row] = reason
+            self.waits.pop(row, None)
+
     def give(self, row: int, slots: Iterable[Slot], reason: Reason) -> None:
-        """Takes these slots, which it holds, away from the job."""
+        """Takes these slots, which it holds, away from the job: of equal ones the latest."""
         held = self._changed(row)
         given = list(slots)
         for slot in given:
-            held.remove(slot)
-            self._book(row, slot, +1)
+            remove_last(held, slot)
             self._freed_on.setdefault(slot.node, set()).add(row)
+        book(self.free, self.device_free, self.request(row), given, +1)
         self.count[row] -= len(given)
         self._why[row] = reason
 
@@ -75,9 +86,6 @@ class Draft:
         if row not in self._held:
             self._held[row] = list(self.snapshot.held[row])
         return self._held[row]
-
-    def _book(self, row: int, slot: Slot, sign: int) -> None:
-        book(self.free, self.device_free, self.request(row), slot, sign)
 
     def plan(self) -> Plan:
         """The difference between the snapshot and the draft: what gives first, then what takes."""
@@ -106,6 +114,8 @@ class Draft:
         return Verb.GROW if after > before else Verb.SHRINK
 
     def _awaited(self, row: int, added: tuple[Slot, ...]) -> tuple[int, ...]:
+        if not self._freed_on:
+            return ()
         awaited: set[int] = set()
         for slot in added:
             awaited |= self._freed_on.get(slot.node, set())
@@ -113,28 +123,46 @@ class Draft:
         return tuple(sorted(awaited))
 
 
-def book(free: FloatArray, device_free: FloatArray, request: FloatArray, slot: Slot, sign: int) -> None:
-    """Adds (`sign` +1) or takes (-1) one replica's request on its node, GPUs device by device."""
-    row = free[slot.node]
-    row += sign * request
+def remove_last(held: list[Slot], slot: Slot) -> None:
+    """Removes the latest of equal slots: the first `minimum` of a job's slots are its minimum, later ones surplus."""
+    del held[len(held) - 1 - held[::-1].index(slot)]
+
+
+def book(free: FloatArray, device_free: FloatArray, request: FloatArray, slots: Sequence[Slot], sign: int) -> None:
+    """Adds (`sign` +1) or takes (-1) one replica's request for each slot on its node, GPUs device by device."""
+    change = sign * request
+    if len(slots) < 8:
+        for slot in slots:
+            free[slot.node] += change
+    else:
+        np.add.at(free, [slot.node for slot in slots], change)
     if request[GPU] > 0:
-        devices = device_free[slot.node]
         part = sign * min(float(request[GPU]), 1.0)
-        bits, device = slot.devices, 0
-        while bits:
-            if bits & 1:
-                devices[device] += part
-                if (
-                    abs(devices[device] - round(devices[device])) < 1e-9
-                ):  # shares of a device add up to whole ones again
-                    devices[device] = round(devices[device])
-            bits >>= 1
-            device += 1
-        row[GPU] = np.clip(devices, 0.0, None).sum()
+        for slot in slots:
+            _book_devices(free, device_free, slot, part)
+
+
+def _book_devices(free: FloatArray, device_free: FloatArray, slot: Slot, part: float) -> None:
+    devices = device_free[slot.node]
+    for device in bits(slot.devices):
+        left = devices[device] + part
+        whole = round(left)
+        # Shares of a device add up to a whole one again, whatever the order in which they came and went.
+        devices[device] = whole if abs(left - whole) < SLACK else left
+    free[slot.node, GPU] = np.maximum(devices, 0.0).sum()
+
+
+def bits(devices: int) -> list[int]:
+    """The devices that a slot names."""
+    return [device for device in range(devices.bit_length()) if devices >> device & 1]
 
 
 def _difference(after: list[Slot], before: tuple[Slot, ...]) -> tuple[tuple[Slot, ...], tuple[Slot, ...]]:
     """Slots that are new, and slots that are gone, as multisets."""
+    if not before or not after:
+        return tuple(after), before
+    if after[: len(before)] == list(before):
+        return tuple(after[len(before) :]), ()
     if len(before) < 64:
         removed = list(before)
         added = []
@@ -144,7 +172,5 @@ def _difference(after: list[Slot], before: tuple[Slot, ...]) -> tuple[tuple[Slot
             else:
                 added.append(slot)
         return tuple(added), tuple(removed)
-    from collections import Counter
-
     had, has = Counter(before), Counter(after)
     return tuple((has - had).elements()), tuple((had - has).elements())

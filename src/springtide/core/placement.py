@@ -45,10 +45,12 @@ def devices(device_free: FloatArray, gpu: float) -> int:
     return int(sum(1 << int(device) for device in whole))
 
 
-def choose(draft: Draft, row: int, count: int) -> list[Slot]:
-    """Slots in free room for up to `count` more replicas: fewer when fewer fit."""
+def choose(draft: Draft, row: int, count: int, most: FloatArray | None = None) -> list[Slot]:
+    """Slots in free room for up to `count` more replicas, at most `most[n]` on node n: fewer when fewer fit."""
     request = draft.request(row)
     fits = np.where(allowed(draft, row), room(draft.free, draft.device_free, request), 0)
+    if most is not None:
+        fits = np.minimum(fits, most)
     if not fits.any():
         return []
     finite = np.where(np.isfinite(draft.nodes.capacity) & (draft.nodes.capacity > 0), draft.nodes.capacity, np.inf)
