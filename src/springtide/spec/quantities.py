@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import re
 from collections.abc import Iterable
 from dataclasses import dataclass
@@ -19,7 +20,7 @@ _SECONDS = {
     **dict.fromkeys(("d", "day", "days"), 86400.0),
 }
 _STEPS = ("step", "steps")
-_NUMBER_AND_UNIT = re.compile(r"\s*([-+]?(?:\d+(?:\.\d*)?|\.\d+))\s*([a-z%]*)\s*", re.IGNORECASE)
+_NUMBER_AND_UNIT = re.compile(r"\s*([-+]?(?:\d+(?:\.\d*)?|\.\d+)(?:e[-+]?\d{1,3})?)\s*([a-z%]*)\s*", re.IGNORECASE)
 _SIZES = {"b": 1, "kb": 10**3, "mb": 10**6, "gb": 10**9, "tb": 10**12}
 _SIZES |= {"k": 10**3, "m": 10**6, "g": 10**9, "t": 10**12, "kib": 2**10, "mib": 2**20, "gib": 2**30, "tib": 2**40}
 
@@ -107,6 +108,8 @@ def duration(text: str, where: str = "duration") -> float:
         raise UserError(f'{where}: "{text}": no unit of time is called "{match[2]}"; {example}')
     if number <= 0:
         raise UserError(f'{where}: "{text}" is not more than nothing; {example}')
+    if not math.isfinite(number * _SECONDS[unit]):
+        raise UserError(f'{where}: "{text}" is longer than time; {example}')
     return number * _SECONDS[unit]
 
 
@@ -115,7 +118,7 @@ def interval(text: str, where: str = "--every") -> Every:
     match = _NUMBER_AND_UNIT.fullmatch(text)
     unit = match[2].lower() if match else ""
     if match and unit and unit in _STEPS:
-        if "." in match[1] or int(match[1]) < 1:
+        if not match[1].lstrip("+").isdigit() or int(match[1]) < 1:
             raise UserError(f'{where}: "{text}" is no whole number of steps; write 200steps')
         return Every(steps=int(match[1]))
     if not match:

@@ -1,7 +1,7 @@
 """YAML text as a tree that remembers lines and columns and takes no scalar for anything but text.
 
-YAML 1.1 guesses: `no` is false, `1:4` is 64, `010` is 8, a date is a date. Here a scalar stays what was written, and its
-field says how it is read. Only plain lists, mappings and scalars are taken: nothing in a file can name code.
+YAML 1.1 guesses: `no` is false, `1:4` is 64, `010` is 8, a date is a date. Here a scalar stays what was written, and
+its field says how it is read. Only plain lists, mappings and scalars are taken: nothing in a file can name code.
 """
 
 from __future__ import annotations
@@ -97,7 +97,7 @@ def documents(text: str) -> Iterator[tuple[Tree, int]]:
     try:
         yield from _built(yaml.parse(text, Loader=_LOADER))
     except yaml.MarkedYAMLError as error:
-        raise _translated(error) from None
+        raise _translated(error, text) from None
 
 
 def _built(events: Iterator[Any]) -> Iterator[tuple[Tree, int]]:
@@ -112,12 +112,12 @@ def _built(events: Iterator[Any]) -> Iterator[tuple[Tree, int]]:
                 anchors, count = {}, 0
             case yaml.ScalarEvent():
                 _no_tag(event)
-                done, anchor = Scalar(event.value, _place(event.start_mark), event.style is not None), event.anchor
+                done, anchor = Scalar(event.value, _place(event.start_mark), bool(event.style)), event.anchor
             case yaml.SequenceStartEvent() | yaml.MappingStartEvent():
                 _no_tag(event)
                 stack.append(_Open(isinstance(event, yaml.MappingStartEvent), _place(event.start_mark), event.anchor))
                 if len(stack) > MOST_DEPTH:
-                    raise Malformed(stack[-1].place, f"lists and mappings lie more than {MOST_DEPTH} deep in each other")
+                    raise Malformed(stack[-1].place, f"this lies in more than {MOST_DEPTH} lists and mappings")
             case yaml.SequenceEndEvent() | yaml.MappingEndEvent():
                 ended = stack.pop()
                 done, anchor = ended.closed(), ended.anchor
@@ -152,23 +152,25 @@ def _no_tag(event: Any) -> None:
 
 
 _MEANT = {
-    "found character that cannot start any token": "a tab or a special character begins a word here; "
-    "indent with spaces, and put quotes around text that begins with @, ` or %",
-    "mapping values are not allowed": "a second colon stands here; put quotes around text with a colon and a blank in it",
-    "did not find expected key": "this line does not continue what stands before it; indent it like its neighbours, and "
+    "mapping values are not allowed": "a second colon stands here; put quotes around text that has a colon in it",
+    "did not find expected key": "this line continues nothing before it; indent it like its neighbours, and "
     "look for a bracket or a quote that is not closed",
-    "did not find expected '-' indicator": "this line is no item of the list before it; begin it with a - in that column",
+    "did not find expected '-' indicator": "this line is no item of the list before it; begin it with a - like them",
     "did not find expected ',' or": "a comma or a closing bracket is missing before this",
     "found unexpected end of stream": "a quote or a bracket is opened and never closed",
-    "could not find expected ':'": "a colon is missing behind this line's first word",
+    "could not find expected ':'": "a colon is missing behind the word in the line before",
     "did not find expected <document start>": "text stands behind the end of a document; write --- between two jobs",
-    "did not find expected node content": "a value is missing before this",
-    "unexpected": "this does not belong here",
 }
 
 
-def _translated(error: yaml.MarkedYAMLError) -> Malformed:
+def _translated(error: yaml.MarkedYAMLError, text: str) -> Malformed:
     mark = error.problem_mark or error.context_mark
+    place = _place(mark) if mark else Place(1, 1)
     problem = error.problem or error.context or "unreadable"
+    if "cannot start any token" in problem:
+        found = text.splitlines()[place.line - 1][place.column - 1 :][:1]
+        if found == "\t":
+            return Malformed(place, "a tab stands here; indent with spaces")
+        return Malformed(place, f"nothing may begin with {found}; put quotes around the text")
     meant = next((ours for theirs, ours in _MEANT.items() if theirs in problem), None)
-    return Malformed(_place(mark) if mark else Place(1, 1), meant or f"this is no YAML: {problem}")
+    return Malformed(place, meant or f"this is no YAML: {problem}")
