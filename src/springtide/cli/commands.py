@@ -21,6 +21,8 @@ _COMMANDS = {
     "resize": ("springtide.cli.runs", "Give a run more or fewer workers."),
     "stop": ("springtide.cli.runs", "Let a run write a checkpoint and end."),
     "checkpoints": ("springtide.cli.checkpoints", "List and verify checkpoints."),
+    "schema": ("springtide.cli.schema", "Print the JSON Schema of job files, for editors."),
+    "simulate": ("springtide.cli.simulate", "Play a trace of a cluster under one or more policies."),
     "doctor": ("springtide.cli.doctor", "Say what this machine offers, and what each lack means."),
     "completion": ("springtide.cli.completion", "Print what makes your shell complete tide's words."),
     "version": ("springtide.cli.version", "Print the versions of Springtide, Python and torch."),
