@@ -12,6 +12,9 @@ UV := $(BIN)/uv pip
 TORCH_BACKEND ?= $(shell cat $(VENV)/torch-backend 2>/dev/null)
 READY := $(VENV)/installed$(addprefix -,$(TORCH_BACKEND))
 QUICK_WORKERS ?= 2
+# Where Python is told to keep no bytecode, every process compiles torch anew: 14 s instead of 4.
+unexport PYTHONDONTWRITEBYTECODE
+WARM := import torch._dynamo, springtide.train.run, springtide.train.supervisor, springtide.cli.run, springtide.cli.commands
 BENCHES ?= elastic steady memory checkpoint sequence scaling
 PEERS := .venv-peers
 
@@ -37,6 +40,7 @@ else
 	  --constraints requirements.lock --requirements pyproject.toml --extra dev
 endif
 	$(UV) install --quiet --python $(BIN)/python --no-deps --no-build-isolation --editable .
+	@$(BIN)/python -c '$(WARM)'
 	@rm -f $(VENV)/installed*; echo "$(TORCH_BACKEND)" > $(VENV)/torch-backend; touch $@
 
 demo: demo-elastic ## See the whole thing work on this machine

@@ -19,7 +19,7 @@ def _each(seeds: range) -> pytest.MarkDecorator:
 
 @_each(QUICK)
 def test_a_storm_changes_no_bit(seed: int, home: Path, undisturbed: Callable[..., str]) -> None:
-    weather(storm(seed, nurseries=1), home, undisturbed)
+    weather(storm(seed, nurseries=int(seed % 4 == 0)), home, undisturbed)
 
 
 @pytest.mark.slow

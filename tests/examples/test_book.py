@@ -30,6 +30,7 @@ def test_a_line_explains_what_the_exact_solution_explains(tmp_path):
     assert report["steps"] == 300
 
 
+@pytest.mark.slow
 def test_digits_are_read_with_98_percent(tmp_path):
     printed, report = trained("02_recognize_digits", tmp_path)
     assert report["metrics"]["accuracy"] >= 0.98
