@@ -44,7 +44,7 @@ def _not_negative(value: float, text: str, where: str, example: str) -> float:
 
 def number_text(value: float) -> int | float:
     """The same number, whole where it is whole."""
-    return int(value) if value.is_integer() and abs(value) < 1e15 else value
+    return int(value) if float(value).is_integer() and abs(value) < 1e15 else value
 
 
 def count(noun: str, example: int, least: int = 1, most: int = 10**9) -> Callable[[str, str], int]:
@@ -179,11 +179,11 @@ def use(text: str, where: str) -> float:
     return value
 
 
-def positive(text: str, where: str) -> float:
+def positive(text: str, where: str, example: str = "50") -> float:
     """A number that is more than nothing."""
-    value = number(text, where, "50")
+    value = number(text, where, example)
     if value == 0:
-        raise UserError(f'{where}: "{text}" is not more than nothing; write 50')
+        raise UserError(f'{where}: "{text}" is not more than nothing; write {example}')
     return value
 
 

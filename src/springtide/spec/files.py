@@ -14,7 +14,6 @@ from springtide.spec.checks import Problem, problems
 from springtide.spec.errors import UserError
 from springtide.spec.forms import WRONG, Reading
 from springtide.spec.job import Job
-from springtide.spec.record import Record
 from springtide.spec.sharing import Pool, Team
 from springtide.spec.table import JOB, POOL
 from springtide.spec.tree import MOST_BYTES, Malformed, Place, Scalar, Tree, documents
@@ -80,29 +79,23 @@ def pool(path: str | Path) -> Pool:
 
 def pool_from_text(text: str, where: str = "pool") -> Pool:
     """The pool of a text that is called `where`. Raises UserError as `pool` does."""
-    found, reading = _one(text, where, POOL)
-    for problem in problems(found):
-        reading.faults.append(_placed(problem, reading))
+    reading = Reading(where, None)
+    trees = list(_documents(text, reading))
+    if len(trees) > 1:
+        reading.wrong(trees[1].place, "", "a pool's file has one document; remove the line with ---")
+    found = POOL.read(trees[0], "", reading) if trees else WRONG
+    if isinstance(found, Pool):
+        # Two of one name were said where the second stands.
+        reading.faults += [_placed(problem, reading) for problem in problems(found) if problem.field != "name"]
     _say(reading)
-    assert isinstance(found, Pool)
+    if not isinstance(found, Pool):
+        raise UserError(f"{where}: there is no pool in it; `tide schema --kind pool` says what one looks like")
     return found
 
 
 def teams(path: str | Path) -> list[Team]:
     """The teams of a file of teams (or of a pool), those under others included. Raises UserError as `pool` does."""
     return list(pool(path).teams)
-
-
-def _one(text: str, where: str, record: Record) -> tuple[Any, Reading]:
-    reading = Reading(where, None)
-    trees = list(_documents(text, reading))
-    if len(trees) > 1:
-        reading.wrong(trees[1].place, "", "a pool's file has one document; remove the line with ---")
-    found = record.read(trees[0], "", reading) if trees else WRONG
-    _say(reading)
-    if not trees:
-        raise UserError(f"{where}: there is no pool in it; `tide schema --kind pool` says what one looks like")
-    return found, reading
 
 
 def _placed(problem: Problem, reading: Reading) -> tuple[Place, str]:
@@ -125,9 +118,9 @@ def _keys(tree: Tree) -> dict[str, Place]:
 
 
 def _say(reading: Reading) -> None:
-    if not reading.faults:
+    lines = [sentence for _, sentence in sorted(reading.faults + reading.twice)]
+    if not lines:
         return
-    lines = [sentence for _, sentence in sorted(reading.faults)]
     more = [f"{reading.where}: and {len(lines) - _MOST_SAID} more"] if len(lines) > _MOST_SAID else []
     raise UserError("\n".join([*lines[:_MOST_SAID], *more]))
 
@@ -160,12 +153,22 @@ def to_data(value: Job | Pool) -> dict[str, Any]:
 
 def to_yaml(value: Job | Pool) -> str:
     """One document that reads back as an equal object."""
-    return str(yaml.safe_dump(to_data(value), sort_keys=False, allow_unicode=True, width=120))
+    return str(yaml.dump(to_data(value), Dumper=_Dumper, sort_keys=False, allow_unicode=True, width=120))
+
+
+class _Dumper(yaml.SafeDumper):  # type: ignore[misc]
+    """Writes what is not to be seen as an escape: other quotes would fold it into blanks."""
+
+
+_Dumper.add_representer(
+    str,
+    lambda dumper, text: dumper.represent_scalar("tag:yaml.org,2002:str", text, None if text.isprintable() else '"'),
+)
 
 
 def to_json(value: Job | Pool) -> str:
     """The same in JSON, which the readers take as well."""
-    return json.dumps(to_data(value), ensure_ascii=False)
+    return json.dumps(to_data(value))
 
 
 def dump(values: Iterable[Job]) -> str:

@@ -32,6 +32,7 @@ class Reading:
     faults: list[tuple[Place, str]] = field(default_factory=list)
     visits_left: int = 0
     places: dict[tuple[str, str], Place] = field(default_factory=dict)  # of named things: (what, name) -> where
+    twice: list[tuple[Place, str]] = field(default_factory=list)  # faults that spoil no object: a name that is taken
 
     def wrong(self, place: Place, name: str, sentence: str) -> _Wrong:
         self.faults.append((place, f"{self.at(place, name)}: {sentence}" if name else f"{self.at(place)}: {sentence}"))

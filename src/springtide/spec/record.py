@@ -83,7 +83,6 @@ class Record:
     example: str
     rules: tuple[Rule, ...] = ()
     one_of: tuple[str, ...] = ()  # exactly one of these fields is given
-    what: str = "field"
 
     def read(self, tree: Tree, name: str, reading: Reading) -> Any:
         values = self.values(tree, name, reading)

@@ -44,6 +44,7 @@ _interpreter = Text(amounts.word, "/opt/venv/bin/python", TEXT, place=lambda tex
 _share = Text(partial(amounts.share, most=10.0), "10%", _numeric(_unit("%?")), amounts.number_text)
 _money = Text(amounts.number, "0.02", _numeric(), amounts.number_text)
 _positive = Text(amounts.positive, "50", _numeric(exclusiveMinimum=0), amounts.number_text)
+_weight = Text(partial(amounts.positive, example="2"), "2", _numeric(exclusiveMinimum=0), amounts.number_text)
 _duration = Text(quantities.duration, "30s", _TIME, amounts.seconds_text)
 _interval = Text(quantities.interval, "30s or 200steps", _TIME, amounts.every_text)
 _labels = Named(amounts.word, _words, "{zone: north}")
@@ -260,7 +261,8 @@ def _note(tree: Tree, thing: tuple[str, str], name: str, reading: Reading) -> No
     keys = tree.entries if isinstance(tree, MappingTree) else ()
     place = next((item.place for key, item in keys if isinstance(key, Scalar) and key.text == "name"), tree.place)
     if (first := reading.places.setdefault(thing, place)) != place:
-        reading.wrong(place, f"{name}.name", f'"{thing[1]}" is the name of another {thing[0]}, in line {first.line}')
+        taken = f'"{thing[1]}" is the name of another {thing[0]}, in line {first.line}'
+        reading.twice.append((place, f"{reading.at(place, name)}.name: {taken}"))
 
 
 _ANY_NODE = replace(UNLIMITED, gpu=0.0)
@@ -284,7 +286,7 @@ _PARENT = Field("parent", _name, "The team that it belongs to.")
 _TEAM_FIELDS = (
     Field("name", _name, "Its name.", needed=True),
     Field("guarantee", _resources(Resources()), "What it gets back whenever it wants; none of what is not named."),
-    Field("weight", _positive, "Its share in what nobody is guaranteed, against its neighbours' weights."),
+    Field("weight", _weight, "Its share in what nobody is guaranteed, against its neighbours' weights."),
     Field("borrow", _resources(UNLIMITED), "The most beyond its guarantee; no limit to what is not named."),
     Field("budget", _money, "Money for its spot jobs."),
     Field("teams", Flat(_TeamForm(nested=True), "[{name: speech}]"), "The teams that belong to it."),

@@ -6,6 +6,7 @@ its field says how it is read. Only plain lists, mappings and scalars are taken:
 
 from __future__ import annotations
 
+import json
 import re
 from collections.abc import Iterator
 from dataclasses import dataclass, field
@@ -16,6 +17,7 @@ import yaml
 _LOADER: Any = getattr(yaml, "CBaseLoader", yaml.BaseLoader)  # libyaml's, twenty times as fast, where it is built in
 _TAGS = (None, "!", "tag:yaml.org,2002:str", "tag:yaml.org,2002:seq", "tag:yaml.org,2002:map")
 _UNPRINTABLE = re.compile("[^\t\n\r\x20-\x7e\x85\xa0-\ud7ff\ue000-\ufffd\U00010000-\U0010ffff]")
+_ESCAPES = re.compile(r"\\u[dD][89abAB][0-9a-fA-F]{2}\\u[dD][c-fC-F][0-9a-fA-F]{2}|\\.")
 _NOTHING = ("", "~", "null", "Null", "NULL")
 MOST_BYTES = 32 * 2**20
 MOST_DEPTH = 40
@@ -90,6 +92,9 @@ def documents(text: str) -> Iterator[tuple[Tree, int]]:
 
     Raises Malformed where the text stops being YAML; what was yielded before stands.
     """
+    if text.lstrip()[:1] == "{":
+        # JSON escapes what lies beyond U+FFFF in two halves, which YAML does not put together.
+        text = _ESCAPES.sub(lambda found: json.loads(f'"{found[0]}"') if len(found[0]) == 12 else found[0], text)
     if found := _UNPRINTABLE.search(text.removeprefix("\ufeff")):
         before = text[: found.start()]
         place = Place(before.count("\n") + 1, len(before) - before.rfind("\n"))
@@ -152,6 +157,7 @@ def _no_tag(event: Any) -> None:
 
 
 _MEANT = {
+    "found a tab character": "a tab stands here; indent with spaces",
     "mapping values are not allowed": "a second colon stands here; put quotes around text that has a colon in it",
     "did not find expected key": "this line continues nothing before it; indent it like its neighbours, and "
     "look for a bracket or a quote that is not closed",
