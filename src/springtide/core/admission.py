@@ -1,25 +1,188 @@
-"""Who gets its minimum: whole or not at all (a service: every replica that fits), within quota, in order."""
+"""Who gets its minimum: whole or not at all (a service: every replica that fits), within quota, in order.
+
+Class by class, the highest first. What ran and lost replicas comes first in its class; then teams take turns. What does
+not fit in free room takes surplus, then preempts. One blocked job holds a reservation.
+"""
 
 from __future__ import annotations
 
-from springtide.core import placement, preemption
+from dataclasses import replace
+
+import numpy as np
+
+from springtide.core import claims, reservation, shares, shrink, waiting
+from springtide.core.claims import Claim
+from springtide.core.door import Door
 from springtide.core.draft import Draft
 from springtide.core.reasons import Reason
-from springtide.core.resources import IntArray
-from springtide.core.snapshot import SERVICE
+from springtide.core.resources import FloatArray, IntArray
+from springtide.core.shares import Line, Queue
+
+ROUNDS = 4  # reclaiming may take from a class that was served before, which is then served again
 
 
-def admit(draft: Draft, queue: IntArray) -> None:
-    """Goes down the queue; what does not fit waits with its reason."""
-    hopeless: set[tuple[int, int]] = set()  # (shape, replicas): what did not fit a moment ago does not fit now
-    for row in queue.tolist():
-        lacking = int(draft.need[row] - draft.count[row])
-        key = (int(draft.jobs.shape[row]), lacking)
-        slots = [] if key in hopeless else placement.choose(draft, row, lacking)
-        if len(slots) < lacking:
-            slots = preemption.make_room(draft, row, lacking) or slots
-        if len(slots) == lacking or (slots and draft.jobs.kind[row] == SERVICE):
-            draft.take(row, slots, Reason("{} replicas fit", (len(slots),)))
-        if len(slots) < lacking:
-            hopeless.add(key)
-            draft.wait(row, Reason("waits for {} replicas: {} fit", (lacking, len(slots))))
+def admit(draft: Draft) -> None:
+    """Goes down the classes; what does not fit waits with its reason."""
+    shrink.trim(draft)
+    rows = shares.lacking(draft)
+    if not len(rows):
+        return
+    door = Door(draft)
+    blocked: dict[int, list[Queue]] = {}  # class -> who was refused, in that order
+    for _ in range(ROUNDS):
+        door.reserved = None
+        seen = len(door.stopped)
+        for priority in range(int(draft.jobs.priority[rows].max()), -1, -1):
+            blocked[priority] = _serve(door, priority)
+        if not any(draft.count[row] < draft.need[row] for row in door.stopped[seen:]):
+            break
+        rows = shares.lacking(draft)
+    waiting.explain(door, [queue for priority in sorted(blocked, reverse=True) for queue in blocked[priority]])
+
+
+def _serve(door: Door, priority: int) -> list[Queue]:
+    """One class: first what ran and lost replicas, then the others in turn. Returns who is left waiting."""
+    draft = door.draft
+    rows = shares.lacking(draft)
+    rows = rows[draft.jobs.priority[rows] == priority]
+    if not len(rows) or door.take_all(rows):
+        return []
+    ran = shares.refills(draft, rows)
+    if ran.any():
+        _refill(door, Line(draft, rows[ran], door.quota.needed))
+        rows = shares.lacking(draft)
+        rows = rows[draft.jobs.priority[rows] == priority]
+    return _Turns(door, rows).serve()
+
+
+def _refill(door: Door, line: Line) -> None:
+    """What lost replicas gets them back; what cannot be whole again is suspended."""
+    draft = door.draft
+    while queue := line.pop():
+        row = queue.head()
+        queue.waiting.pop()
+        line.back(queue)
+        claim = claims.claim_of(draft, row)
+        if not door.take(claim):
+            held = list(draft.holding(row))
+            lost = Reason("suspended: {} of {} replicas were lost and do not fit", (claim.count, int(draft.need[row])))
+            door.give(row, held, lost)
+
+
+class _Turns:
+    """One class while it is served: its line, and who was set aside because of room, a limit or the reservation."""
+
+    def __init__(self, door: Door, rows: IntArray) -> None:
+        self.door = door
+        self.draft = door.draft
+        self.rows = rows
+        self.line = Line(door.draft, rows, door.quota.needed)
+        self.blocked: list[Queue] = []  # no room, whatever is taken
+        self.limited: list[Queue] = []  # a team's limit
+        self.barred: list[Queue] = []  # room only where it is reserved
+        self.reserves = door.reserved is None  # no class above has a blocked minimum
+
+    def serve(self) -> list[Queue]:
+        """Until nobody more can be admitted; returns who waits."""
+        self._reserve([queue for queue in self.line.queues() if not self._could_fit(queue)])
+        while True:
+            seen, started = len(self.door.stopped), False
+            while queue := self.line.pop():
+                started |= self._head(queue)
+            if self._came_free(seen):
+                continue
+            if not (started and self.barred):
+                break
+            self._reserve(self.blocked)
+            self._again(self.barred)
+        return self.blocked + self.barred + self.limited
+
+    def _head(self, queue: Queue) -> bool:
+        """The head of one queue is admitted, or the queue is set aside. Says whether anybody got anything."""
+        whole = claims.claim_of(self.draft, queue.head())
+        asked = self._within_limit(whole)
+        if asked is None:
+            self.limited.append(queue)
+            return False
+        most = self._most(asked)
+        got = self.door.take(replace(asked, most=most))
+        self.line.served(asked.team, asked.request * got)
+        if got == whole.count:
+            queue.waiting.pop()
+            self.line.back(queue)
+        elif got == asked.count:
+            self.limited.append(queue)
+        elif most is not None and self.door.could_fit(claims.claim_of(self.draft, asked.row)):
+            self.barred.append(queue)
+        else:
+            self._block(queue)
+        return got > 0
+
+    def _block(self, queue: Queue) -> None:
+        """The queue waits for room; an older one than the reservation's takes it over, and those barred try again."""
+        self.blocked.append(queue)
+        held = self.door.reserved
+        if self.reserves and (held is None or self._age(queue) < self._age_of(held.row)):
+            self._reserve(self.blocked)
+            self._again(self.barred)
+
+    def _within_limit(self, claim: Claim) -> Claim | None:
+        """The claim, or as much of a service's as its team's limit allows; None for nothing."""
+        quota = self.door.quota
+        if quota.barrier(claim.team, claim.amount) < 0:
+            return claim
+        if not claim.partial:
+            return None
+        count = int(claims.copies_within(quota.room(claim.team), claim))
+        return replace(claim, count=count) if count else None
+
+    def _most(self, claim: Claim) -> FloatArray | None:
+        """What the reservation leaves to this claim on each node; a claim inside a guarantee passes one that is not."""
+        held, quota = self.door.reserved, self.door.quota
+        if held is None or held.row == claim.row or not self.reserves:
+            return None
+        if quota.inside(claim.team, claim.amount):
+            holder = claims.claim_of(self.draft, held.row)
+            if not quota.inside(holder.team, holder.amount):
+                return None
+        return held.most(self.draft, claim.row, claim.request)
+
+    def _could_fit(self, queue: Queue) -> bool:
+        claim = self._within_limit(claims.claim_of(self.draft, queue.head()))
+        return claim is None or self.door.could_fit(claim)
+
+    def _reserve(self, blocked: list[Queue]) -> None:
+        """The oldest of the blocked that would fit an empty pool holds the reservation."""
+        if not self.reserves:
+            return
+        self.door.reserved = None
+        for queue in sorted(blocked, key=self._age):
+            row = min(queue.waiting, key=lambda place: place[3:])[-1]
+            claim = claims.claim_of(self.draft, row)
+            self.door.reserved = reservation.reserve(self.door.holdings, claim, self.door.takeable(claim))
+            if self.door.reserved is not None:
+                return
+
+    def _age(self, queue: Queue) -> tuple[float, int]:
+        time_s, row = min(place[3:] for place in queue.waiting)
+        return float(time_s), int(row)
+
+    def _age_of(self, row: int) -> tuple[float, int]:
+        return float(self.draft.jobs.submitted_s[row]), row
+
+    def _again(self, queues: list[Queue]) -> None:
+        for queue in queues:
+            self.line.back(queue)
+        queues.clear()
+
+    def _came_free(self, seen: int) -> bool:
+        """Where one of this class was suspended, more may be free than was needed, and it waits itself now."""
+        priority = self.draft.jobs.priority
+        stopped = [row for row in self.door.stopped[seen:] if priority[row] >= priority[self.rows[0]]]
+        if not stopped:
+            return False
+        self._again(self.blocked)
+        self._again(self.barred)
+        mine = [row for row in stopped if priority[row] == priority[self.rows[0]]]
+        self.line.add(self.draft, np.array([row for row in mine if self.draft.count[row] < self.draft.need[row]], int))
+        return True

@@ -47,6 +47,10 @@ class Draft:
         """The job's slots as drafted; a list of the caller's own."""
         return list(self._held.get(row, self.snapshot.held[row]))
 
+    def holding(self, row: int) -> Sequence[Slot]:
+        """The job's slots as drafted, to look at: first those that it had first."""
+        return self._held.get(row, self.snapshot.held[row])
+
     def take(self, row: int, slots: Iterable[Slot], reason: Reason) -> None:
         """Gives the job these slots; what they need was free, or its devices are shared in turns."""
         taken = list(slots)

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from springtide.core import admission, growth, market, shares, tide
+from springtide.core import admission, growth, market, tide
 from springtide.core.draft import Draft
 from springtide.core.plan import Plan
 from springtide.core.snapshot import Snapshot
@@ -13,7 +13,6 @@ def plan(snapshot: Snapshot) -> Plan:
     draft = Draft(snapshot)
     tide.need(draft)  # replicas that services need now and soon
     market.clear(draft)  # this tick's prices, and who meets them
-    queue = shares.order(draft)  # who lacks replicas: class, share of its team, least remaining service, bid, time
-    admission.admit(draft, queue)  # whole minima, in free room or in room that is made (shrink, preemption)
+    admission.admit(draft)  # whole minima in order, in free room or in room that is made (surplus, preemption)
     growth.deal(draft)  # what is left, by marginal speed-up
     return draft.plan()

@@ -1,11 +1,166 @@
-"""Who gives way: surplus first, then spot by lowest bid, then what loses least; never an equal or a better."""
+"""Who is preempted, when surplus is not enough: spot by lowest bid, then what loses least; never an equal or a better.
+
+Two exceptions: a team inside its guarantee takes back what others have borrowed, and a job that is ahead in the order
+by least remaining service may suspend training of its own team and class that loses nothing by it.
+"""
 
 from __future__ import annotations
 
-from springtide.core.draft import Draft
-from springtide.core.snapshot import Slot
+import numpy as np
+
+from springtide.core import claims, resources, shares, shrink
+from springtide.core.claims import Claim
+from springtide.core.holdings import Holdings
+from springtide.core.quota import Quota
+from springtide.core.reasons import Reason
+from springtide.core.resources import BoolArray, FloatArray, IntArray
+from springtide.core.snapshot import GONE, SERVICE, TRAINING
+
+LOWER, BORROWED, BEHIND = range(3)  # why a job may be preempted, in the order in which they are
+AHEAD = (
+    2.0  # where work left is unknown, a job with less than 1/2 of the service had is ahead: else two would take turns
+)
 
 
-def make_room(draft: Draft, row: int, count: int) -> list[Slot]:
-    """Takes from others what `count` more replicas need, and returns their slots; [] and no change if it cannot be."""
-    return []
+def victims(holdings: Holdings, quota: Quota, claim: Claim, spared: set[int]) -> tuple[IntArray, IntArray]:
+    """Rows that may be preempted for the claim, in order, and why each may be. `spared` were suspended in this pass."""
+    draft, jobs = holdings.draft, holdings.draft.jobs
+    running = (jobs.kind != GONE) & (draft.count > 0)
+    running[claim.row] = False
+    lower = running & (jobs.priority < claim.priority)
+    borrowed = np.zeros(len(running), dtype=bool)
+    if quota.guaranteed:
+        lower &= ~quota.protected(claim.team, claim.amount)
+        borrowed = running & quota.reclaimable(claim.team, claim.amount) & ~lower
+    behind = _behind(holdings, claim, running & ~lower & ~borrowed)
+    borrowed[list(spared)] = False
+    behind[list(spared)] = False
+    rows = np.flatnonzero(lower | borrowed | behind)
+    why = np.where(lower[rows], LOWER, np.where(borrowed[rows], BORROWED, BEHIND))
+    order = np.lexsort((-rows, -jobs.submitted_s[rows], *_damage(holdings, rows, why)[::-1], why))
+    return rows[order], why[order]
+
+
+def _damage(holdings: Holdings, rows: IntArray, why: IntArray) -> list[FloatArray]:
+    """Keys by which victims of one cause are sorted, the first key first."""
+    draft, jobs = holdings.draft, holdings.draft.jobs
+    spot = (jobs.priority[rows] == 0) & (why == LOWER)
+    bid = np.where(spot, jobs.bid_core[rows] + jobs.bid_gpu[rows], np.inf)
+    lost = loss(holdings, rows)
+    rank = np.where(why == BORROWED, jobs.priority[rows], 0)
+    far = np.where(why == BEHIND, -shares.remaining_service(draft, rows), 0.0)
+    serving = jobs.kind[rows] == SERVICE
+    return [rank.astype(np.float64), bid, far, lost, serving.astype(np.float64), jobs.priority[rows].astype(np.float64)]
+
+
+def loss(holdings: Holdings, rows: IntArray) -> FloatArray:
+    """(len(rows),) work that would be lost: replica-seconds since the last checkpoint times a replica's share."""
+    jobs = holdings.draft.jobs
+    request = holdings.draft.snapshot.shapes.request[jobs.shape[rows]]
+    lost: FloatArray = jobs.unsaved_s[rows] * resources.dominant(request, holdings.draft.nodes.total())
+    return lost
+
+
+def _behind(holdings: Holdings, claim: Claim, running: BoolArray) -> BoolArray:
+    """(J,) training of the same team and class that loses nothing, ran long enough, and has more left to do."""
+    draft, jobs = holdings.draft, holdings.draft.jobs
+    found: BoolArray = running & (jobs.kind == TRAINING) & (jobs.team == claim.team) & (jobs.priority == claim.priority)
+    found &= (jobs.unsaved_s == 0) & (draft.now_s - jobs.suspended_s >= draft.settings.suspend_every_s)
+    if jobs.kind[claim.row] != TRAINING:
+        found[:] = False
+    rows = np.flatnonzero(found)
+    if not len(rows):
+        return found
+    me = np.array([claim.row])
+    mine, theirs = float(shares.remaining_service(draft, me)[0]), shares.remaining_service(draft, rows)
+    unknown = np.isnan(jobs.remaining_s[rows])
+    ahead = (mine < theirs) & (mine * np.where(unknown, AHEAD, 1.0) <= theirs)
+    ahead &= unknown == np.isnan(jobs.remaining_s[claim.row])
+    ahead &= shares.slack_s(draft, rows) >= shares.slack_s(draft, me)[0]
+    found[rows] = ahead
+    return found
+
+
+def units(holdings: Holdings, claim: Claim, rows: IntArray) -> tuple[IntArray, IntArray]:
+    """Slots that may be taken, and which go together: all surplus one by one, then the victims.
+
+    A service gives single replicas; others stop whole.
+    """
+    draft = holdings.draft
+    surplus = shrink.order(holdings, claim)
+    rank = np.full(len(draft.count), -1)
+    rank[rows] = np.arange(len(rows))
+    base = np.flatnonzero((rank[holdings.row] >= 0) & ~holdings.surplus())
+    single = draft.jobs.kind[holdings.row[base]] == SERVICE
+    base = base[np.lexsort((-holdings.place[base], rank[holdings.row[base]]))]
+    single = draft.jobs.kind[holdings.row[base]] == SERVICE
+    new = np.ones(len(base), dtype=bool)
+    new[1:] = single[1:] | (holdings.row[base[1:]] != holdings.row[base[:-1]])
+    return np.concatenate([surplus, base]), np.concatenate([np.arange(len(surplus)), len(surplus) + np.cumsum(new) - 1])
+
+
+def make_room(holdings: Holdings, quota: Quota, claim: Claim, spared: set[int]) -> tuple[dict[int, int], list[int]]:
+    """Preempts as little as lets the claim fit: (node -> replicas, who was preempted); ({}, []) if it cannot be."""
+    draft = holdings.draft
+    rows, why = victims(holdings, quota, claim, spared)
+    if not len(rows):
+        return {}, []
+    indices, unit = units(holdings, claim, rows)
+    room = claims.fits(draft, claim, *holdings.without(indices))
+    if room.sum() < claim.count:
+        return {}, []
+    low, high = -1, int(unit[-1])  # the claim fits when all units up to `high` give way, and does not at `low`
+    while high - low > 1:
+        middle = (low + high) // 2
+        some = claims.fits(draft, claim, *holdings.without(indices[unit <= middle]))
+        low, high, room = (low, middle, some) if some.sum() >= claim.count else (middle, high, room)
+    where = claims.spread(room, claims.fits(draft, claim, draft.free, draft.device_free), claim.count)
+    used = unit <= high
+    chosen = claims.fewest(holdings, claim, where, indices[used], unit[used])
+    return where, _stop(
+        holdings, quota, claim, indices, unit, chosen, dict(zip(rows.tolist(), why.tolist(), strict=True))
+    )
+
+
+def _stop(
+    holdings: Holdings,
+    quota: Quota,
+    claim: Claim,
+    indices: IntArray,
+    unit: IntArray,
+    chosen: list[int],
+    why: dict[int, int],
+) -> list[int]:
+    """Carries out what was chosen: surplus shrinks, services lose replicas, others are suspended."""
+    draft = holdings.draft
+    entries = indices[np.isin(unit, chosen)]
+    surplus = holdings.surplus()[entries]
+    base = entries[~surplus]
+    slots: dict[int, list[int]] = {}
+    for index in base.tolist():
+        slots.setdefault(int(holdings.row[index]), []).append(index)
+    stopped = {row: [holdings.slot(index) for index in several] for row, several in slots.items()}
+    extra = entries[surplus]
+    shrink.give_way(holdings, claim, extra[~np.isin(holdings.row[extra], list(stopped))])
+    for row, some in stopped.items():
+        service = draft.jobs.kind[row] == SERVICE
+        given = some if service and draft.count[row] <= draft.need[row] else list(draft.holding(row))
+        quota.count(int(draft.jobs.team[row]), -draft.request(row) * min(len(given), int(draft.need[row])))
+        holdings.give(row, given, _because(holdings, claim, row, why[row]))
+    return list(stopped)
+
+
+def _because(holdings: Holdings, claim: Claim, row: int, why: int) -> Reason:
+    draft = holdings.draft
+    name, title = shrink.title(draft, claim.row)
+    if why == BORROWED:
+        owner, borrower = (draft.snapshot.teams.names[int(draft.jobs.team[r])] for r in (claim.row, row))
+        return Reason(
+            "gives way to {} ({}): team {} is inside its guarantee, team {} had borrowed",
+            (name, title, owner, borrower),
+        )
+    if why == BEHIND:
+        return Reason("suspended at no loss for {}, which has less left to do", (name,))
+    return Reason(
+        "preempted by {} ({}); {:.4g} replica-seconds are lost", (name, title, float(draft.jobs.unsaved_s[row]))
+    )

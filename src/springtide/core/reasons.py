@@ -6,7 +6,10 @@ a sentence when it is asked for.
 
 from __future__ import annotations
 
+import math
 from typing import NamedTuple
+
+from springtide.core.resources import DISK, MEMORY, NETWORK
 
 
 class Reason(NamedTuple):
@@ -22,3 +25,17 @@ class Reason(NamedTuple):
 def amount(value: float) -> str:
     """A count of cores or devices for people: 4, 0.5."""
     return f"{value:.4g}"
+
+
+class Figure(NamedTuple):
+    """An amount of the resource in column `kind`, text when its sentence is asked for: 4, 8Gi, 200MB/s."""
+
+    kind: int
+    value: float
+
+    def __str__(self) -> str:
+        if not math.isfinite(self.value):
+            return "any number"
+        if self.kind == MEMORY:
+            return f"{self.value / 2**30:.4g}Gi"
+        return f"{self.value / 1e6:.4g}MB/s" if self.kind in (DISK, NETWORK) else amount(self.value)

@@ -1,0 +1,104 @@
+"""One reservation: nothing of its class starts where it would delay the oldest blocked minimum of the highest class.
+
+It stands where the job could start soonest, by the known ends of what runs. What ends before that, or fits beside it,
+may still start there (backfill: Lifka, JSSPP'95); surplus may always, as it gives way.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import numpy as np
+
+from springtide.core import claims, placement
+from springtide.core.claims import Claim
+from springtide.core.draft import Draft
+from springtide.core.holdings import Holdings, return_slots
+from springtide.core.resources import GPU, FloatArray, IntArray
+from springtide.core.snapshot import GONE
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class Reservation:
+    """Nodes kept for one job from `start_s` on; inf where nobody knows when what runs there ends."""
+
+    row: int
+    start_s: float
+    where: dict[int, int]  # node -> replicas
+    free: FloatArray  # (len(where), 5) what is left there at `start_s` beside the job
+    device_free: FloatArray  # (len(where), D)
+
+    def most(self, draft: Draft, row: int, request: FloatArray) -> FloatArray | None:
+        """(N,) how many replicas another job may have on each node without delay to this one; None: no limit."""
+        if end_s(draft, np.array([row]))[0] <= self.start_s < np.inf:
+            return None
+        most = np.full(len(draft.nodes.names), np.inf)
+        room = placement.room(self.free, self.device_free, request) if np.isfinite(self.start_s) else 0.0
+        most[list(self.where)] = room
+        return most
+
+
+def end_s(draft: Draft, rows: IntArray) -> FloatArray:
+    """(len(rows),) when a job would end that holds its minimum from now on; inf where its work is not known.
+
+    Its surplus is not counted on: it may be taken any time.
+    """
+    jobs, curves = draft.jobs, draft.snapshot.curves
+    size = np.clip(draft.need[rows], 0, curves.speed.shape[1] - 1)
+    speed = np.maximum(curves.speed[jobs.curve[rows], size], 1e-9)
+    left = jobs.remaining_s[rows]
+    ends: FloatArray = np.where(np.isnan(left), np.inf, draft.now_s + left / speed)
+    return ends
+
+
+def reserve(holdings: Holdings, claim: Claim, takeable: IntArray) -> Reservation | None:
+    """The reservation of a blocked claim; `takeable` are the slots that it could take now. None if it never fits."""
+    draft = holdings.draft
+    free, device_free = holdings.without(takeable)
+    others = np.ones(len(holdings.row), dtype=bool)
+    others[takeable] = False
+    waited = np.flatnonzero(others & (holdings.row != claim.row))
+    ends = end_s(draft, holdings.row[waited])
+    now = claims.fits(draft, claim, free, device_free)
+
+    def at(moment_s: float) -> tuple[FloatArray, FloatArray]:
+        ended = waited[ends <= moment_s]
+        later, devices_later = free.copy(), device_free.copy()
+        return_slots(later, devices_later, holdings.node[ended], holdings.devices[ended], holdings.request(ended))
+        return later, devices_later
+
+    moments = [*np.unique(ends[np.isfinite(ends)]).tolist(), float("inf")]
+    low, high = -1, len(moments) - 1
+    while high - low > 1:
+        middle = (low + high) // 2
+        enough = claims.fits(draft, claim, *at(moments[middle])).sum() >= claim.count
+        low, high = (low, middle) if enough else (middle, high)
+    then = at(moments[high])
+    room = claims.fits(draft, claim, *then)
+    if room.sum() < claim.count:
+        return None
+    where = claims.spread(room, now, claim.count)
+    return Reservation(claim.row, moments[high], where, *_beside(claim, where, *then))
+
+
+def _beside(
+    claim: Claim, where: dict[int, int], free: FloatArray, device_free: FloatArray
+) -> tuple[FloatArray, FloatArray]:
+    """What is left on these nodes beside the claim's replicas."""
+    nodes = list(where)
+    left, devices_left = free[nodes].copy(), device_free[nodes].copy()
+    gpu = float(claim.request[GPU])
+    for place, node in enumerate(nodes):
+        left[place] -= where[node] * claim.request
+        for _ in range(where[node]):
+            bits = placement.devices(devices_left[place], gpu)
+            for device in range(devices_left.shape[1]):
+                if bits >> device & 1:
+                    devices_left[place, device] -= min(gpu, 1.0)
+    return left, devices_left
+
+
+def oldest(draft: Draft, rows: IntArray) -> int:
+    """Of these rows the one that was submitted first."""
+    assert (draft.jobs.kind[rows] != GONE).all()
+    return int(rows[np.lexsort((rows, draft.jobs.submitted_s[rows]))[0]])

@@ -1,0 +1,96 @@
+"""Surplus: replicas above a minimum belong to nobody, and give way to any minimum before anything is preempted."""
+
+from __future__ import annotations
+
+import numpy as np
+
+from springtide.core import claims, resources
+from springtide.core.claims import Claim
+from springtide.core.draft import Draft
+from springtide.core.holdings import Holdings
+from springtide.core.reasons import Reason
+from springtide.core.resources import BoolArray, FloatArray, IntArray
+from springtide.core.snapshot import GONE, SERVICE, Slot
+
+CLASS_NAMES = ("spot", "experiment", "standard", "production")
+
+
+def trim(draft: Draft) -> None:
+    """Takes back what nobody may hold: more than a maximum, more than a service needs, and all from who was refused."""
+    jobs = draft.jobs
+    most = np.where(jobs.kind == SERVICE, np.minimum(draft.need, jobs.maximum), np.maximum(jobs.maximum, draft.need))
+    for row in np.flatnonzero((jobs.kind != GONE) & (draft.count > most)).tolist():
+        keep = int(most[row])
+        draft.give(row, list(draft.holding(row)[keep:]), Reason("needs no more than {} replicas now", (keep,)))
+    for row in draft.refused:
+        if draft.count[row] > 0:
+            draft.give(row, list(draft.holding(row)), draft.waits.get(row, Reason("may not run now")))
+
+
+def surplus(draft: Draft) -> IntArray:
+    """Rows of jobs that hold more than they need."""
+    return np.flatnonzero((draft.jobs.kind != GONE) & (draft.count > draft.need))
+
+
+def tail(draft: Draft, row: int) -> list[Slot]:
+    """The surplus slots of a job, the latest last: the first `need` of its slots are its minimum."""
+    return list(draft.holding(row)[int(draft.need[row]) :])
+
+
+def order(holdings: Holdings, claim: Claim, others: BoolArray | None = None) -> IntArray:
+    """Surplus slots in the order in which they are taken: lower classes first, of these who has most per weight.
+
+    `others` (J,): only from these rows.
+    """
+    draft, jobs = holdings.draft, holdings.draft.jobs
+    mask = holdings.surplus() & (holdings.row != claim.row)
+    if others is not None:
+        mask &= others[holdings.row]
+    indices = np.flatnonzero(mask)
+    rows = holdings.row[indices]
+    size = holdings.place[indices] + 1
+    above = size * level(draft, rows)
+    lower = jobs.priority[rows] < claim.priority
+    rank = np.where(lower, jobs.priority[rows], claim.priority)
+    return indices[np.lexsort((-size, rows, -above, rank))]
+
+
+def level(draft: Draft, rows: IntArray) -> FloatArray:
+    """(len(rows),) the share of the pool that one replica takes, over its team's weight."""
+    share = resources.dominant(draft.snapshot.shapes.request[draft.jobs.shape[rows]], draft.nodes.total())
+    found: FloatArray = share / np.maximum(draft.snapshot.teams.weight[draft.jobs.team[rows]], 1e-9)
+    return found
+
+
+def make_room(holdings: Holdings, claim: Claim) -> dict[int, int]:
+    """Takes surplus where the claim then fits, and says where: node -> replicas; {} and no change if it cannot."""
+    draft = holdings.draft
+    rows = surplus(draft)
+    if not len(rows):
+        return {}
+    indices = order(holdings, claim)
+    lower = indices[draft.jobs.priority[holdings.row[indices]] < claim.priority]
+    for chosen in (lower, indices) if 0 < len(lower) < len(indices) else (indices,):
+        room = claims.fits(draft, claim, *holdings.without(chosen))
+        if room.sum() >= claim.count:
+            where = claims.spread(room, claims.fits(draft, claim, draft.free, draft.device_free), claim.count)
+            units = claims.fewest(holdings, claim, where, chosen, np.arange(len(chosen)))
+            give_way(holdings, claim, chosen[units])
+            return where
+    return {}
+
+
+def give_way(holdings: Holdings, claim: Claim, indices: IntArray) -> None:
+    """Surplus at these entries of the table goes to the claim."""
+    draft = holdings.draft
+    given: dict[int, list[Slot]] = {}
+    for index in indices.tolist():
+        given.setdefault(int(holdings.row[index]), []).append(holdings.slot(index))
+    for row, slots in given.items():
+        left = int(draft.count[row]) - len(slots)
+        holdings.give(row, slots, Reason("shrinks to {} replicas for {} ({})", (left, *title(draft, claim.row))))
+
+
+def title(draft: Draft, row: int) -> tuple[str, str]:
+    """A job's name and class, for sentences."""
+    return draft.jobs.names[row], CLASS_NAMES[min(max(int(draft.jobs.priority[row]), 0), 3)]
