@@ -143,7 +143,7 @@ def rate(text: str, where: str) -> float:
         return 0.0
     unit = re.sub(r"bps$", "bit/s", match[2])
     amount, per, second = unit.partition("/")
-    if not per or second not in ("s", "sec", "second"):
+    if not per or second != "s":
         raise UserError(f'{where}: "{text}" does not say per second; {example}')
     if re.fullmatch(r"[kKMGTmgt]b", amount):
         big = amount[0].upper()

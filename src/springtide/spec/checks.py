@@ -88,9 +88,7 @@ def _parents(pool: Pool) -> list[Problem]:
         if circle and not said & set(circle):
             said |= set(circle)
             way = " under ".join([*circle, circle[0]])
-            found.append(
-                Problem(("team", circle[0]), "parent", f"the teams stand in a circle, {way}; remove one parent")
-            )
+            found.append(Problem(("team", circle[0]), "parent", f"the teams form a cycle, {way}; remove one parent"))
     return found
 
 

@@ -50,7 +50,7 @@ _interval = Text(quantities.interval, "30s or 200steps", _TIME, amounts.every_te
 _labels = Named(amounts.word, _words, "{zone: north}")
 _any_of = Named(amounts.word, Items(_words, "[north, south]", single=True, least=1), "{zone: north}")
 
-_BYTES_PER_SECOND = {"type": "string", "pattern": rf"^{_unit('[A-Za-z]+/s', '[A-Za-z]+ps')}$"}
+_BYTES_PER_SECOND = _numeric(rf"{_unit('[A-Za-z]+/s', '[A-Za-z]+ps')}|0(?:\.0*)?", maximum=0)  # only 0 needs no unit
 _cores = Text(amounts.cores, "2, 0.5 or 500m", _numeric(_unit("m?")), amounts.number_text)
 _memory = Text(amounts.memory, "2Gi", _numeric(_unit("[KkMmGgTt]?[Ii]?[Bb]?")), amounts.memory_text)
 _gpus = Text(amounts.gpus, "1 or 0.5", _numeric(_unit("[m%]?")), amounts.number_text)
