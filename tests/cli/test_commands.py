@@ -282,3 +282,16 @@ def test_the_default_number_of_workers_is_the_cores_at_most_the_default_microbat
     assert workers.minimum == 1
     assert 1 <= workers.maximum <= 8
     assert str(quantities.workers(str(workers))) == str(workers)
+
+
+def test_the_schema_is_printed_for_jobs_and_for_pools(tmp_path: Path) -> None:
+    for words, field in (([], "script"), (["--kind", "jobs"], "script"), (["--kind", "pool"], "nodes")):
+        assert field in json.loads(tide("schema", *words, home=tmp_path).stdout)["properties"]
+
+
+def test_a_schema_that_is_not_there_is_told_the_nearest(tmp_path: Path) -> None:
+    answer = tide("schema", "--kind", "jbs", home=tmp_path)
+    assert (answer.returncode, answer.stderr) == (
+        2,
+        'tide: --kind: there is no schema for "jbs"; did you mean "jobs"?\n',
+    )
