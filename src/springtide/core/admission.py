@@ -23,7 +23,7 @@ ROUNDS = 4  # reclaiming may take from a class that was served before, which is 
 
 def admit(draft: Draft) -> None:
     """Goes down the classes; what does not fit waits with its reason."""
-    shrink.trim(draft)
+    shrink.dismiss(draft)
     rows = shares.lacking(draft)
     if not len(rows):
         return

@@ -13,5 +13,6 @@ class Settings:
     suspend_every_s: float = 600.0  # the least time between two suspensions of a job for one of its own team and class
     restart_prior_s: float = 0.5  # what resizing a training job costs it until that was measured
     scale_down_after_s: float = 300.0  # how long a service's load must have been low before a replica is taken from it
+    lookahead_s: float = 600.0  # for which replicas are there before the load that is expected then
     headroom: float = 0.1  # of a service's wanted replicas, kept beside them
     price_tick_s: float = 60.0

@@ -10,21 +10,16 @@ from springtide.core.draft import Draft
 from springtide.core.holdings import Holdings
 from springtide.core.reasons import Reason
 from springtide.core.resources import BoolArray, FloatArray, IntArray
-from springtide.core.snapshot import GONE, SERVICE, Slot
+from springtide.core.snapshot import GONE, Slot
 
 CLASS_NAMES = ("spot", "experiment", "standard", "production")
 
 
-def trim(draft: Draft) -> None:
-    """Takes back what nobody may hold: more than a maximum, more than a service needs, and all from who was refused."""
-    jobs = draft.jobs
-    most = np.where(jobs.kind == SERVICE, np.minimum(draft.need, jobs.maximum), np.maximum(jobs.maximum, draft.need))
-    for row in np.flatnonzero((jobs.kind != GONE) & (draft.count > most)).tolist():
-        keep = int(most[row])
-        draft.give(row, list(draft.holding(row)[keep:]), Reason("needs no more than {} replicas now", (keep,)))
-    for row in draft.refused:
+def dismiss(draft: Draft) -> None:
+    """Who may not run in this pass gives back all that it holds."""
+    for row in sorted(draft.refused):
         if draft.count[row] > 0:
-            draft.give(row, list(draft.holding(row)), draft.waits.get(row, Reason("may not run now")))
+            draft.give(row, draft.held(row), draft.waits.get(row, Reason("may not run now")))
 
 
 def surplus(draft: Draft) -> IntArray:
