@@ -54,7 +54,8 @@ def choose(draft: Draft, row: int, count: int, most: FloatArray | None = None) -
     if not fits.any():
         return []
     finite = np.where(np.isfinite(draft.nodes.capacity) & (draft.nodes.capacity > 0), draft.nodes.capacity, np.inf)
-    left = np.where(fits > 0, ((draft.free - request) / finite)[:, request > 0].sum(axis=1), np.inf)
+    rest = np.where(np.isfinite(finite), draft.free - request, 0.0) / finite
+    left = np.where(fits > 0, rest[:, request > 0].sum(axis=1), np.inf)
     slots: list[Slot] = []
     for node in np.argsort(left, kind="stable"):
         if fits[node] <= 0 or len(slots) == count:
