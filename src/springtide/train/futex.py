@@ -5,12 +5,13 @@ from __future__ import annotations
 import ctypes
 import mmap
 import platform
+import signal
 import sys
 
 _NUMBERS = {"x86_64": (202, 324), "aarch64": (98, 283)}  # futex, membarrier
 _WAIT, _WAKE = 0, 1
 _MADV_POPULATE_READ, _MADV_POPULATE_WRITE = 22, 23
-_PR_SET_CHILD_SUBREAPER = 36
+_PR_SET_PDEATHSIG, _PR_SET_CHILD_SUBREAPER = 1, 36
 _MEMBARRIER_GLOBAL_EXPEDITED, _MEMBARRIER_REGISTER_GLOBAL_EXPEDITED = 2, 4
 
 MACHINE = platform.machine()
@@ -70,6 +71,12 @@ def adopt_orphans() -> None:
     """Become the parent of every descendant whose own parent dies, so that its exit status is not lost."""
     if _libc.prctl(_PR_SET_CHILD_SUBREAPER, 1, 0, 0, 0) != 0:
         raise OSError(ctypes.get_errno(), "prctl(PR_SET_CHILD_SUBREAPER)")
+
+
+def die_with_parent() -> None:
+    """Be killed when the thread that made this process ends. Whoever calls it looks whether it has ended before."""
+    if _libc.prctl(_PR_SET_PDEATHSIG, signal.SIGKILL, 0, 0, 0) != 0:
+        raise OSError(ctypes.get_errno(), "prctl(PR_SET_PDEATHSIG)")
 
 
 def keep_freed_memory() -> None:

@@ -1,115 +1,120 @@
-"""Checkpoints, from the supervisor's side: borrow a buffer, write it out in a thread, give it back (Checkpoint law)."""
+"""Checkpoints, from the supervisor's side: borrow a buffer, have it written, give it back (Checkpoint law)."""
 
 from __future__ import annotations
 
+import json
+import os
+import subprocess
+import sys
 import threading
 import time
 from collections.abc import Callable
-from dataclasses import dataclass
+from contextlib import suppress
 from typing import Any
 
-from springtide.spec import SpringtideError
-from springtide.train import arena as arenas
-from springtide.train import checkpoint, vigil
+from springtide.train import process, vigil
 from springtide.train.arena import WORKERS, Arena, Row, State, Word
 from springtide.train.inventory import Inventory
-from springtide.train.manifest import ManifestFields, Order
-from springtide.train.protocol import Header, Kind
+from springtide.train.launched import Launched
+from springtide.train.protocol import Header
+from springtide.train.scribe import Destination, Scribe, Written
 
 Tell = Callable[[dict[str, Any]], None]
 
 
-@dataclass(frozen=True)
-class Destination:
-    """Where checkpoints of a run go, and what they say of it."""
-
-    root: str
-    name: str
-    run_id: str
-    order: Order
-    config: dict[str, Any]
-    keep: int
-
-
-class _Overtaken(SpringtideError):
-    """The best model changed while it was being written."""
-
-
 class Keeper:
-    """Writes checkpoints of a running job. `tell` gets events; it is called from a thread of this class too."""
+    """Has checkpoints of a running job written. `tell` gets events; it is called from a thread of this class too."""
 
-    def __init__(self, arena: Arena, inventory: Inventory, to: Destination, tell: Tell) -> None:
-        self._arena, self._inventory, self._to, self._tell = arena, inventory, to, tell
+    def __init__(self, arena: Arena, launched: Launched, tell: Tell) -> None:
+        self._arena, self._launched, self._tell = arena, launched, tell
         self._thread: threading.Thread | None = None
+        self._scribe: subprocess.Popen[str] | None = None
         self._asked = arena.words[Word.LOAN] > arena.words[Word.RETURNED]
         self._impossible = False
-        self._best_on_disk = -1
-        self.failed = False
 
     @property
     def busy(self) -> bool:
         """A checkpoint is asked for or being written."""
-        return self._asked or (self._thread is not None and self._thread.is_alive())
+        return self._asked or self._writing
+
+    @property
+    def _writing(self) -> bool:
+        return self._thread is not None and self._thread.is_alive()
 
     def ask(self) -> None:
         """Ask for a loan; what follows happens in `look`."""
         if self.busy or self._impossible:
             return
         self._asked = True
+        self._hire()
         if not self._arena.words[Word.THIRD]:
             self._begin(self._make_third)
 
     def look(self, now: Header) -> None:
         """To be called when something was committed: asks for the loan once all are ready, takes it once granted."""
         words = self._arena.words
-        if not self._asked or (self._thread is not None and self._thread.is_alive()):
+        if not self._asked or self._writing:
             return
         if words[Word.LOAN] == words[Word.RETURNED]:
             if self._all_populated():
                 words[Word.LOAN] += 1
         elif now.loan == words[Word.LOAN] and now.lent >= 0:
+            self._hire()
             self._begin(self._write_loan, now.lent)
 
     def best(self) -> None:
         """A better model was found: keep it beside the checkpoints, unless a write is under way (it will ask again)."""
-        if self._arena.shape.best_bytes and not (self._thread is not None and self._thread.is_alive()):
-            self._begin(self._write_best)
+        if self._arena.shape.best_bytes and not self._writing:
+            self._hire()
+            self._begin(self._order, {"do": "best"})
 
-    def last(self, step: int, buffer: int, *, finished: bool, record: dict[str, Any]) -> str | None:
+    def last(self, buffer: int, *, finished: bool, record: dict[str, Any]) -> str | None:
         """At the end, nobody writes any more: keep that state. Returns its digest (None: it could not be written)."""
-        digests: list[str | None] = []
+        found: list[Written] = []
 
         def write() -> None:
-            if record.get("best"):
-                self._write_best()
-            position = self._arena.position(buffer) | ({"record": record} if record else {})
-            digests.append(self._write(step, buffer, position, finished=finished))
+            # Nobody computes meanwhile, so it is written here: a new process would only be later.
+            description = self._arena.description()
+            to = Destination.of(self._launched, description)
+            found.append(
+                Scribe(self._arena, Inventory.parse(description["inventory"]), to).write(
+                    buffer, record, finished=finished
+                )
+            )
 
         self.join()
         self._begin(write)
         self.join()
-        return digests[0] if digests else None
+        for event in found[0].events if found else ():
+            self._tell(event)
+        return found[0].digest if found else None
 
     def join(self) -> None:
         """Wait for the write under way. A slow disk is no hang, so the launcher is shown a supervisor that beats."""
         while self._thread is not None and self._thread.is_alive():
             self._thread.join(vigil.BEAT_SECONDS)
             self._arena.words[Word.SUPERVISOR_BEAT] = time.monotonic_ns()
+            scribe = process.stat(self._scribe.pid) if self._scribe is not None else None
+            if self._scribe is not None and scribe is not None and scribe.state in ("T", "t"):
+                self._scribe.kill()  # it would never come to an end
 
-    def _begin(self, what: Callable[..., None], *arguments: Any) -> None:
+    def end(self) -> None:
+        """Let what is being written be finished, and leave no process."""
+        self.join()
+        if self._scribe is not None:
+            self._scribe.kill()
+            self._scribe.wait()
+
+    def _begin(self, what: Callable[..., object], *arguments: Any) -> None:
         self._thread = threading.Thread(target=what, args=arguments, daemon=True)
         self._thread.start()
 
     def _make_third(self) -> None:
-        """Takes a second where the state is large, and workers may die meanwhile: in the thread."""
-        try:
-            arenas.allocate_third(self._arena.descriptor, self._arena.shape)
-        except OSError as error:
-            self._impossible, self._asked = True, False
-            message = f"no memory for the third buffer ({error.strerror}): checkpoints only at the end"
-            self._tell({"event": "warning", "message": message})
-            return
-        self._arena.words[Word.THIRD] = 1
+        answer = self._order({"do": "third"})
+        if answer == {"events": [], "digest": None}:
+            self._arena.words[Word.THIRD] = 1
+        else:
+            self._impossible, self._asked = answer is not None, False
 
     def _all_populated(self) -> bool:
         rows = self._arena.rows[:WORKERS]
@@ -117,62 +122,38 @@ class Keeper:
         return bool(living) and all(row[Row.POPULATED] for row in living)
 
     def _write_loan(self, buffer: int) -> None:
-        position = self._arena.position(buffer)
-        best = position.get("record", {}).get("best")
         try:
-            if best and self._best_on_disk != best["step"]:
-                self._write_best()
-            self._write(int(position["step"]), buffer, position, finished=False)
+            self._order({"do": "write", "buffer": buffer})
         finally:  # whatever went wrong, the next checkpoint must find a buffer
             self._asked = False
             self._arena.words[Word.RETURNED] = self._arena.words[Word.LOAN]
 
-    def _write(self, step: int, buffer: int, position: dict[str, Any], *, finished: bool) -> str | None:
-        tensors = self._inventory.tensors(self._arena, buffer)
-        about = self._about(step, position, finished=finished)
-        began = time.time()
-        try:
-            done = checkpoint.write(self._to.root, tensors, about, keep=self._to.keep)
-        except SpringtideError as error:
-            self.failed = True
-            self._tell({"event": "warning", "message": f"no checkpoint of step {step}: {error}"})
-            return None
-        self.failed = False
-        self._tell({"event": "checkpoint", "time": began, "step": step, "path": done.path, "seconds": done.seconds,
-                    "bytes": done.bytes})  # fmt: skip
-        for warning in done.warnings:
-            self._tell({"event": "warning", "message": warning})
-        return done.digest
+    # --- the process that writes
 
-    def _write_best(self) -> None:
-        record = self._record()
-        if not record.get("best"):
+    def _order(self, order: dict[str, Any]) -> dict[str, Any] | None:
+        """Have the scribe do it, and tell what it tells. None: it died over it, so nothing of it is read any more."""
+        scribe = self._scribe
+        assert scribe is not None and scribe.stdin is not None and scribe.stdout is not None
+        answer = None
+        with suppress(OSError, ValueError):
+            scribe.stdin.write(json.dumps(order) + "\n")
+            scribe.stdin.flush()
+            answer = json.loads(scribe.stdout.readline())
+        lost = {"event": "warning", "message": f"no checkpoint now: the process that writes it ({scribe.pid}) died"}
+        for event in answer["events"] if answer else [lost]:
+            self._tell(event)
+        return answer
+
+    def _hire(self) -> None:
+        """A scribe is there. To be called by the thread that lives longest: the scribe dies with its maker's thread."""
+        if self._scribe is not None and self._scribe.poll() is None:
             return
-        wanted, seen = record["best"]["step"], len(record["recent"]) and record["recent"][-1]["step"]
-        if wanted == self._best_on_disk:
-            return
-
-        def unchanged(_: int = 0) -> None:
-            now, parity = self._record(), max(self._arena.header(0), self._arena.header(1), key=lambda h: h.tick)
-            if parity.kind == Kind.EVALUATE or now.get("recent", [{}])[-1].get("step") != seen:
-                raise _Overtaken("a later evaluation came")
-
-        try:
-            unchanged()
-            about = self._about(wanted, {"step": wanted, "metrics": record["best"]["metrics"]}, finished=False)
-            checkpoint.write(f"{self._to.root}/best", self._inventory.best(self._arena), about, keep=2, pace=unchanged)
-            self._best_on_disk = wanted
-        except _Overtaken:
-            return
-        except SpringtideError as error:
-            self._tell({"event": "warning", "message": f"the best model (step {wanted}) was not kept: {error}"})
-
-    def _record(self) -> dict[str, Any]:
-        latest = max((0, 1), key=lambda parity: self._arena.header(parity).tick)
-        return self._arena.record(latest)
-
-    def _about(self, step: int, position: dict[str, Any], *, finished: bool) -> ManifestFields:
-        return ManifestFields(
-            name=self._to.name, run_id=self._to.run_id, step=step, order=self._to.order, finished=finished,
-            config=self._to.config, position=position,
-        )  # fmt: skip
+        folder = self._launched.folder
+        command = [sys.executable, "-m", "springtide.train.scribe", str(folder), str(os.getpid())]
+        with (folder / "supervisor.log").open("ab") as log:
+            self._scribe = subprocess.Popen(
+                command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=log, text=True,
+                pass_fds=[self._launched.arena], start_new_session=True,
+            )  # fmt: skip
+        with suppress(OSError):  # only what the workers leave of a core: a checkpoint may be late, a step may not
+            os.sched_setscheduler(self._scribe.pid, os.SCHED_IDLE, os.sched_param(0))

@@ -6,7 +6,6 @@ They die with the worker that started them, and are replaced when they die befor
 from __future__ import annotations
 
 import contextlib
-import ctypes
 import os
 import signal
 import threading
@@ -19,11 +18,11 @@ from typing import Any
 import torch
 from torch.utils.data import DataLoader
 
+from springtide.train import futex
 from springtide.train.ahead import Ahead, Group, Item
 from springtide.train.fetching import Fetch, Fetched, label
 
 RESTARTS = 3
-_PR_SET_PDEATHSIG = 1
 
 
 @dataclass(frozen=True)
@@ -181,6 +180,6 @@ class Bound:
         self._parent = parent
 
     def __call__(self, number: int) -> None:
-        ctypes.CDLL(None, use_errno=True).prctl(_PR_SET_PDEATHSIG, signal.SIGKILL, 0, 0, 0)
+        futex.die_with_parent()
         if os.getppid() != self._parent:  # it died before the kernel was told
             os._exit(1)

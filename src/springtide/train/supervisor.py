@@ -26,9 +26,8 @@ from springtide.train.arena import WORKERS, Arena, Word
 from springtide.train.control import Channel, Message
 from springtide.train.crew import Crew
 from springtide.train.inventory import Inventory
-from springtide.train.keeper import Destination, Keeper
+from springtide.train.keeper import Keeper
 from springtide.train.launched import Launched
-from springtide.train.manifest import Order
 from springtide.train.protocol import Header, Kind
 from springtide.train.starter import Starter
 from springtide.train.tensors import digest
@@ -163,7 +162,7 @@ class Supervisor:
         if words[Word.AUDITED] != step + 1:
             return
         if not words[Word.FINISHED]:
-            name = self.keeper.last(step, header.read, finished=not stopped, record=record)
+            name = self.keeper.last(header.read, finished=not stopped, record=record)
             inventory = Inventory.parse(arena.description()["inventory"])
             self._result = _counted(arena, header.read) | {
                 "step": step, "digest": name or digest(inventory.tensors(arena, header.read)),
@@ -207,7 +206,7 @@ class Supervisor:
             self._result = self._result or self._kept_result()
         self.starter.end()
         if self.keeper is not None:
-            self.keeper.join()
+            self.keeper.end()
         self.tell({"event": "end", "state": kind, "step": self.crew.step if self.crew else 0, "digest": None,
                    "samples_twice": None, "samples_lost": None, "message": message, "exit_code": self._exit,
                    **self._result})  # fmt: skip
@@ -304,12 +303,7 @@ class Supervisor:
     # --- beginnings
 
     def _set_up(self, arena: Arena) -> None:
-        description = arena.description()
-        to = Destination(
-            self.launched.checkpoint, self.launched.name, self.launched.run_id, Order(**description["order"]),
-            description["config"], self.launched.keep,
-        )  # fmt: skip
-        self.keeper = Keeper(arena, Inventory.parse(description["inventory"]), to, self.tell)
+        self.keeper = Keeper(arena, self.launched, self.tell)
         self.crew = Crew(self.launched, arena, self.starter, self.selector, self.tell, self._fail)
         self.crew.statuses.update(self._statuses)
         threading.Thread(target=self._listen_to_bell, args=(arena,), daemon=True).start()
