@@ -54,7 +54,12 @@ class Entry:
 POLICIES: dict[str, Entry] = {
     OURS: Entry("policies", "Springtide", "core.plan, docs/planning.md"),
     "fifo": Entry("baselines.queues", "Fifo", "first come, first served: the first in line blocks the rest"),
+    "edl-2017": Entry("baselines.edl_2017", "Edl2017", "autoscaler of PaddlePaddle EDL over Kubernetes, 2017"),
+    "edl-2017-off": Entry("baselines.edl_2017", "Edl2017Off", "Kubernetes of 2017 with the autoscaler off"),
     "fifo-backfill": Entry("baselines.queues", "Backfill", "EASY backfilling (Lifka, JSSPP'95)"),
+    "srtf": Entry("baselines.muri", "srtf", "shortest remaining time first"),
+    "srsf": Entry("baselines.muri", "srsf", "shortest remaining service first: time times GPUs"),
+    "muri-s": Entry("baselines.muri", "muri_s", "Muri with known durations (SIGCOMM'22)"),
 }
 
 
