@@ -10,7 +10,7 @@ from dataclasses import replace
 
 import numpy as np
 
-from springtide.core import claims, reservation, shares, shrink, waiting
+from springtide.core import auction, claims, reservation, shares, shrink, waiting
 from springtide.core.claims import Claim
 from springtide.core.door import Door
 from springtide.core.draft import Draft
@@ -33,7 +33,7 @@ def admit(draft: Draft) -> None:
         door.reserved = None
         seen = len(door.stopped)
         for priority in range(int(draft.jobs.priority[rows].max()), -1, -1):
-            blocked[priority] = _serve(door, priority)
+            blocked[priority] = _serve(door, priority) if priority else auction.serve(door)
         if not any(draft.count[row] < draft.need[row] for row in door.stopped[seen:]):
             break
         rows = shares.lacking(draft)

@@ -16,7 +16,7 @@ from springtide.core import resources
 from springtide.core.curves import CurveTable, prior
 from springtide.core.draft import book, remove_last
 from springtide.core.load import Load
-from springtide.core.market import Prices
+from springtide.core.market import Prices, charged
 from springtide.core.plan import Plan, Verb
 from springtide.core.resources import GPU, FloatArray
 from springtide.core.settings import Settings
@@ -53,6 +53,22 @@ class Cluster:
         self._columns = {name: np.empty(0, dtype) for name, (dtype, _) in _COLUMNS.items()}
         self._stages = np.full((0, 4), np.nan)
         self._empty: list[int] = []
+
+    @classmethod
+    def of(cls, snapshot: Snapshot) -> Cluster:
+        """A cluster of its own that begins as the snapshot is; what happens to it does not touch the snapshot."""
+        jobs = snapshot.jobs
+        nodes = replace(snapshot.nodes, alive=snapshot.nodes.alive.copy())
+        cluster = cls(nodes, snapshot.teams, snapshot.prices, snapshot.settings)
+        cluster.free, cluster.device_free = snapshot.free.copy(), snapshot.device_free.copy()
+        cluster.held, cluster.names, cluster.loads = list(snapshot.held), list(jobs.names), dict(jobs.loads)
+        cluster.curves, cluster._shapes = CurveTable.of(snapshot.curves), _ShapeTable.of(snapshot.shapes)
+        cluster._columns = {name: getattr(jobs, name).copy() for name in _COLUMNS}
+        cluster._stages = jobs.stages.copy()
+        live = jobs.kind[: len(cluster.names)] != GONE
+        cluster.rows = {cluster.names[row]: row for row in np.flatnonzero(live).tolist()}
+        cluster._empty = np.flatnonzero(~live).tolist()
+        return cluster
 
     def add(
         self,
@@ -165,6 +181,8 @@ class Cluster:
 
     def apply(self, plan: Plan, now_s: float) -> None:
         """Carries out a plan as if every start and stop took no time, and notes when sizes changed."""
+        before = self.snapshot(now_s)
+        running = before.jobs.running.copy()
         for action in plan.actions:
             if action.removed:
                 self.release(action.job, action.removed)
@@ -176,7 +194,8 @@ class Cluster:
             elif action.verb == Verb.START and np.isnan(self._columns["started_s"][action.job]):
                 self._columns["started_s"][action.job] = now_s
             self._columns["resized_s"][action.job] = now_s
-        self.prices = replace(self.prices, core=plan.core_price, gpu=plan.gpu_price)
+        before = replace(before, jobs=replace(before.jobs, running=running))
+        self.teams, self.prices = charged(before, self.snapshot(now_s), plan.core_price, plan.gpu_price)
 
     def _book(self, row: int, slots: Sequence[Slot], sign: int) -> None:
         request = self._shapes.requests[self._columns["shape"][row]]
@@ -211,6 +230,14 @@ class _ShapeTable:
         self._wishes: list[Mapping[str, tuple[str, ...]]] = []
         self._index: dict[tuple[object, ...], int] = {}
         self._stacked: FloatArray = np.zeros((0, resources.COUNT))
+
+    @classmethod
+    def of(cls, shapes: Shapes) -> _ShapeTable:
+        table = cls()
+        for request, wishes in zip(shapes.request, shapes.wishes, strict=True):
+            table.add(request, wishes)
+        table.seen[: len(shapes.seen)] = shapes.seen
+        return table
 
     def add(self, request: FloatArray, wishes: Mapping[str, tuple[str, ...]]) -> int:
         key = (request.tobytes(), tuple(sorted(wishes.items())))

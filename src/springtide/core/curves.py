@@ -56,6 +56,15 @@ class CurveTable:
         self._speeds: list[FloatArray] = []
         self._table: Curves | None = None
 
+    @classmethod
+    def of(cls, curves: Curves) -> CurveTable:
+        """A table of its own with these curves in the same rows."""
+        table = cls()
+        table._speeds = list(curves.speed)
+        table._index = {speeds.tobytes(): row for row, speeds in enumerate(table._speeds)}
+        table._table = curves
+        return table
+
     def add(self, speeds: FloatArray) -> int:
         """The row of this curve in the table."""
         key = speeds.tobytes()

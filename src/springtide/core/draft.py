@@ -33,6 +33,7 @@ class Draft:
         self.refused: set[int] = set()  # rows that may not run in this pass (outbid, out of budget)
         self.core_price = snapshot.prices.core
         self.gpu_price = snapshot.prices.gpu
+        self.contested: set[int] = set()  # resources for which a spot bid that would fit was refused
         self.waits: dict[int, Reason] = {}
         self._why: dict[int, Reason] = {}
         self._held: dict[int, list[Slot]] = {}

@@ -6,7 +6,7 @@ import heapq
 
 import numpy as np
 
-from springtide.core import placement, resources
+from springtide.core import market, placement, resources
 from springtide.core.draft import Draft
 from springtide.core.reasons import Reason
 from springtide.core.snapshot import TRAINING
@@ -32,6 +32,6 @@ def deal(draft: Draft) -> None:
         _, row, up = heapq.heappop(heap)
         more = up - int(draft.count[row])
         slots = placement.choose(draft, row, more)
-        if len(slots) == more:
+        if len(slots) == more and market.affords(draft, row, more):
             draft.take(row, slots, Reason("grows to {} replicas", (up,)))
             offer(row, share_of[row])

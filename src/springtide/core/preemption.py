@@ -16,7 +16,7 @@ from springtide.core.reasons import Reason
 from springtide.core.resources import BoolArray, FloatArray, IntArray
 from springtide.core.snapshot import GONE, SERVICE, TRAINING
 
-LOWER, BORROWED, BEHIND = range(3)  # why a job may be preempted, in the order in which they are
+LOWER, BORROWED, BEHIND, OUTBID = range(4)  # why a job may be preempted, in the order in which they are
 AHEAD = (
     2.0  # where work left is unknown, a job with less than 1/2 of the service had is ahead: else two would take turns
 )
@@ -66,7 +66,7 @@ def _behind(holdings: Holdings, claim: Claim, running: BoolArray) -> BoolArray:
     draft, jobs = holdings.draft, holdings.draft.jobs
     found: BoolArray = running & (jobs.kind == TRAINING) & (jobs.team == claim.team) & (jobs.priority == claim.priority)
     found &= (jobs.unsaved_s == 0) & (draft.now_s - jobs.suspended_s >= draft.settings.suspend_every_s)
-    if jobs.kind[claim.row] != TRAINING:
+    if jobs.kind[claim.row] != TRAINING or claim.priority == 0:  # spot jobs are ordered by their bids
         found[:] = False
     rows = np.flatnonzero(found)
     if not len(rows):
@@ -101,10 +101,15 @@ def units(holdings: Holdings, claim: Claim, rows: IntArray) -> tuple[IntArray, I
 
 def make_room(holdings: Holdings, quota: Quota, claim: Claim, spared: set[int]) -> tuple[dict[int, int], list[int]]:
     """Preempts as little as lets the claim fit: (node -> replicas, who was preempted); ({}, []) if it cannot be."""
-    draft = holdings.draft
     rows, why = victims(holdings, quota, claim, spared)
-    if not len(rows):
-        return {}, []
+    return room_from(holdings, quota, claim, rows, why) if len(rows) else ({}, [])
+
+
+def room_from(
+    holdings: Holdings, quota: Quota, claim: Claim, rows: IntArray, why: IntArray
+) -> tuple[dict[int, int], list[int]]:
+    """As `make_room`, from these rows in this order."""
+    draft = holdings.draft
     indices, unit = units(holdings, claim, rows)
     room = claims.fits(draft, claim, *holdings.without(indices))
     if room.sum() < claim.count:
@@ -159,6 +164,8 @@ def _because(holdings: Holdings, claim: Claim, row: int, why: int) -> Reason:
             "gives way to {} ({}): team {} is inside its guarantee, team {} had borrowed",
             (name, title, owner, borrower),
         )
+    if why == OUTBID:
+        return Reason("outbid by {}", (name,))
     if why == BEHIND:
         return Reason("suspended at no loss for {}, which has less left to do", (name,))
     return Reason(

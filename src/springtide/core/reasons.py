@@ -39,3 +39,8 @@ class Figure(NamedTuple):
         if self.kind == MEMORY:
             return f"{self.value / 2**30:.4g}Gi"
         return f"{self.value / 1e6:.4g}MB/s" if self.kind in (DISK, NETWORK) else amount(self.value)
+
+
+def money(value: float) -> str:
+    """An amount of money for people, in whatever the pool counts it: 0.05, 12.5."""
+    return f"{value:.4g}"

@@ -106,7 +106,7 @@ class Line:
         self._queues: dict[int, list[tuple[_Place, int, Queue]]] = {}  # team -> heap of its queues by their heads
         self._teams: list[tuple[list[float], int]] = []  # heap of teams; a share only grows, so a stale key is too low
         self._turn = 0
-        for queue in _queues(draft, rows):
+        for queue in queues(draft, rows):
             self.back(queue)
 
     def pop(self) -> Queue | None:
@@ -138,7 +138,7 @@ class Line:
 
     def add(self, draft: Draft, rows: IntArray) -> None:
         """Others have come to wait."""
-        for queue in _queues(draft, rows):
+        for queue in queues(draft, rows):
             self.back(queue)
 
     def served(self, team: int, amount: FloatArray) -> None:
@@ -152,7 +152,7 @@ class Line:
         return [self._share[each] for each in self._chains[team]]
 
 
-def _queues(draft: Draft, rows: IntArray) -> list[Queue]:
+def queues(draft: Draft, rows: IntArray) -> list[Queue]:
     """The rows as queues, each in its order."""
     if not len(rows):
         return []

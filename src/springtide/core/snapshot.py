@@ -57,6 +57,7 @@ class Teams:
     weight: FloatArray  # (T,)
     budget: FloatArray  # (T,); inf where none is set
     history: FloatArray  # (T,) dominant-share seconds used before, decayed with `Settings.history_half_life_s`
+    spent: FloatArray = field(default_factory=lambda: np.zeros(1))  # (T,), or (1,) for all: money, of the budget
 
 
 @dataclass(frozen=True, slots=True)
