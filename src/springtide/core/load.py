@@ -45,19 +45,19 @@ class Load:
     usual: FloatArray = field(default_factory=nothing_usual)  # (BINS,) per time of the week; nan where not seen
     level: float = 1.0  # how busy it is now, against the usual
     scale: float = math.nan  # what 1 in `pattern` stands for
-    bin: int = -1  # that is going on, counted from the clock's zero; -1 before the first measurement
+    bin: int | None = None  # that is going on; None before the first measurement
     peak: float = 0.0  # the highest rate in it
     recent: tuple[tuple[float, float], ...] = ()  # (until when, rate), both falling behind: each step that still counts
 
     def observed(self, rate: float, now_s: float) -> Load:
         """The load after a measurement at `now_s`; the rate before is taken to have lasted until then."""
         now = bin_of(now_s)
-        if self.bin < 0:
+        if self.bin is None:
             first = replace(self, rate=rate, bin=now, peak=rate, recent=self._lasted(now_s))
             return replace(first, scale=first._scaled(now))
         if now <= self.bin:
             return replace(self, rate=rate, peak=max(self.peak, rate), recent=self._lasted(now_s))
-        usual, level, scale = self._closed(now)
+        usual, level, scale = self._closed(self.bin, now)
         return replace(
             self, rate=rate, usual=usual, level=level, scale=scale, bin=now, peak=max(rate, self.rate),
             recent=self._lasted(now_s),
@@ -65,7 +65,7 @@ class Load:
 
     def soon(self, from_s: float, until_s: float) -> float:
         """The highest rate that is expected between two moments; 0 where nothing is known about them."""
-        if self.bin < 0:
+        if self.bin is None:
             return 0.0
         return max(self._expected(one) for one in range(bin_of(from_s), bin_of(until_s) + 1))
 
@@ -93,11 +93,11 @@ class Load:
                 return value
         return math.nan
 
-    def _closed(self, now: int) -> tuple[FloatArray, float, float]:
-        """`usual`, `level` and `scale` with the bins that ended before `now`."""
+    def _closed(self, opened: int, now: int) -> tuple[FloatArray, float, float]:
+        """`usual`, `level` and `scale` with the bins from `opened` that ended before `now`."""
         usual, level, scale = self.usual.copy(), self.level, self.scale
-        for one in range(self.bin, min(now, self.bin + _TRUSTED)):
-            peak = self.peak if one == self.bin else self.rate
+        for one in range(opened, min(now, opened + _TRUSTED)):
+            peak = self.peak if one == opened else self.rate
             before = self._usual(usual, one)
             if before > 0:
                 level += _OF_LEVEL * (peak / before - level)

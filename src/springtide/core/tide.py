@@ -51,7 +51,7 @@ def next_fall_s(snapshot: Snapshot) -> float:
     moments = [math.inf]
     for load in snapshot.jobs.loads.values():
         moments += [until_s + after_s for until_s, _ in load.recent if until_s + after_s > now_s]
-        if load.bin >= 0 and (load.pattern is not None or not np.isnan(load.usual).all()):
+        if load.bin is not None and (load.pattern is not None or not np.isnan(load.usual).all()):
             moments.append((math.floor((now_s - MONDAY_S) / BIN_S) + 1) * BIN_S + MONDAY_S)
     return min(moments)
 
@@ -88,7 +88,7 @@ def spare(draft: Draft, row: int, count: int) -> list[Slot]:
     empty = np.where(draft.nodes.alive[nodes], share[:, asked].sum(axis=1), np.inf)
     order = np.lexsort((-np.arange(len(held)), -_device_left(draft, held), nodes, -empty)).tolist()
     if len(held) - count > 1:
-        order = _apart(order, nodes.tolist())
+        order = _apart(order, np.where(draft.nodes.alive[nodes], nodes, -1).tolist())
     return [held[at] for at in order[:count]]
 
 
@@ -106,9 +106,9 @@ def _first_device(draft: Draft, slot: Slot) -> float:
 
 
 def _apart(order: list[int], nodes: list[int]) -> list[int]:
-    """The same order, but a slot on each of the two nodes that come last is given up last of all."""
+    """The same order, but a slot on each of the two nodes (not -1) that come last is given up last of all."""
     last: dict[int, int] = {}
     for at in reversed(order):
-        if nodes[at] not in last and len(last) < 2:
+        if nodes[at] >= 0 and nodes[at] not in last and len(last) < 2:
             last[nodes[at]] = at
     return [at for at in order if at not in last.values()] + sorted(last.values(), key=order.index)
