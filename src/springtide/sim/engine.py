@@ -153,8 +153,8 @@ class Play:
         speeds = task.speeds if task.curve_known and task.speeds is not None else prior(maximum)
         row = self.cluster.add(
             task.name, kind=task.kind, request=task.request, minimum=minimum, maximum=maximum,
-            wishes=task.wishes, speeds=speeds, stages=task.stages, load=self._load_of(task), team=task.team,
-            priority=task.priority, submitted_s=self.now_s,
+            wishes=task.wishes, speeds=speeds, apart=task.apart if task.curve_known else 1.0, stages=task.stages,
+            load=self._load_of(task), team=task.team, priority=task.priority, submitted_s=self.now_s,
             remaining_s=task.work_s if task.work_known and math.isfinite(task.work_s) else math.nan,
             bid_core=task.bid_core, bid_gpu=task.bid_gpu, deadline_s=task.deadline_s,
         )  # fmt: skip
@@ -169,7 +169,7 @@ class Play:
     def _load_of(self, task: Task) -> Load | None:
         if task.kind != SERVICE or task.name not in self.rates:
             return None
-        return Load(self.rates[task.name], task.per_replica, task.headroom)
+        return Load(0.0, task.per_replica, task.headroom).observed(self.rates[task.name], self.now_s)
 
     def _leave(self, name: str) -> None:
         if (row := self.cluster.rows.get(name)) is not None:
@@ -178,8 +178,8 @@ class Play:
     def _load(self, change: LoadChange) -> None:
         self.rates[change.service] = change.rate
         row = self.cluster.rows.get(change.service)
-        if row is not None and (load := self._load_of(self.tasks[row])):
-            self.cluster.loads[row] = load
+        if row is not None:
+            self.cluster.loads[row] = self.cluster.loads[row].observed(change.rate, self.now_s)
             self.services[row].rate = change.rate
 
     def _resize(self, resize: Resize) -> None:
@@ -254,11 +254,13 @@ class Play:
     def _changed(self, row: int, before: tuple[Slot, ...], wait_s: float = 0.0) -> None:
         """The job's slots are others now: so are its speed and that of those beside it, and it stands still a while."""
         task, after = self.tasks[row], self.cluster.held[row]
-        beside = self._beside(row)
+        beside = self._beside(row, before)
         self._forget(row, before)
         self._note(row, after)
         if after:
-            still_s = wait_s + self.trace.world.restart_s(task, before, after)
+            restart_s = self.trace.world.restart_s(task, before, after)
+            still_s = wait_s + restart_s
+            self.cluster.set(row, restart_s=restart_s)  # learnt
             self.resume_s[row] = self.now_s + still_s
             if not before:
                 self.begun_s[row] = self.now_s
@@ -285,10 +287,10 @@ class Play:
         beside = [self.tasks[other] for other in sorted(self._beside(row))]
         self.rate[row] = self.trace.world.rate(self.tasks[row], held, beside) if held else 0.0
 
-    def _beside(self, row: int) -> set[int]:
+    def _beside(self, row: int, slots: tuple[Slot, ...] | None = None) -> set[int]:
         if self.tasks[row].stages is None:
             return set()
-        places = _places(self.cluster.held[row])
+        places = _places(self.cluster.held[row] if slots is None else slots)
         return set().union(*(self._neighbours.get(place, set()) for place in places)) - {row} if places else set()
 
     def _note(self, row: int, slots: tuple[Slot, ...]) -> None:

@@ -51,8 +51,21 @@ def _columns(text: str) -> frozenset[str]:
 
 # The first format all of whose columns a file has is taken: the more particular stand first.
 FORMATS: dict[str, Format] = {
+    "muri": Format(
+        "muri", "jobs with stage times (Muri, SIGCOMM'22)", _columns("num_gpu submit_time iterations resource_time_0")
+    ),
     "philly": Format(
         "philly", "jobs of Microsoft's Philly (ATC'19)", _columns("timestamp duration num_gpus gpu_time cluster")
+    ),
+    "helios": Format("helios", "virtual clusters of Helios, each ten minutes (SC'21)", _columns("vc pending_gpu_num")),
+    "dlrm": Format("dlrm", "instances of recommendation models (Alibaba 2025)", _columns("instance_sn rdma_request")),
+    "gavel": Format("gavel", "throughputs on three kinds of GPUs (OSDI'20)", suffixes=(".json.gz", ".json")),
+    "requests": Format(
+        "requests", "requests of services; with jobs of Philly, a day", _columns("TIMESTAMP"), (".tar.gz",)
+    ),
+    "yaml": Format("scenario_file", "the product's own pool and job files", suffixes=(".yaml", ".yml")),
+    "pollux": Format(
+        "pollux", "workloads of Pollux (OSDI'21); needs --scaling", _columns("application num_replicas batch_size")
     ),
     "csv": Format("jobs_csv", "jobs, one a line; docs/simulator.md names the columns", _columns("submit work")),
 }
@@ -69,6 +82,8 @@ def format_of(paths: Sequence[Path], name: str | None = None) -> Format:
     for known in FORMATS.values():
         if known.suffixes and first.name.endswith(known.suffixes):
             return known
+    if any(path.name.endswith(".tar.gz") for path in paths):
+        return FORMATS["requests"]
     header = set(tables.header(first))
     for known in FORMATS.values():
         if known.columns and known.columns <= header:

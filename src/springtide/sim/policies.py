@@ -53,7 +53,14 @@ class Entry:
 
 POLICIES: dict[str, Entry] = {
     OURS: Entry("policies", "Springtide", "core.plan, docs/planning.md"),
+    f"{OURS}-own-costs": Entry(
+        "policies", "Springtide", "the same where a resize costs what it costs in this product", "pollux:own_costs"
+    ),
+    "tiresias": Entry("baselines.tiresias", "Tiresias", "Tiresias (Gu et al., NSDI'19)"),
+    "optimus": Entry("baselines.optimus", "Optimus", "Optimus (Peng et al., EuroSys'18)"),
     "fifo": Entry("baselines.queues", "Fifo", "first come, first served: the first in line blocks the rest"),
+    "drf": Entry("baselines.shares", "Drf", "dominant resource fairness (NSDI'11)"),
+    "static": Entry("baselines.shares", "Static", "dedicated clusters: nodes of one's own for each service and team"),
     "edl-2017": Entry("baselines.edl_2017", "Edl2017", "autoscaler of PaddlePaddle EDL over Kubernetes, 2017"),
     "edl-2017-off": Entry("baselines.edl_2017", "Edl2017Off", "Kubernetes of 2017 with the autoscaler off"),
     "fifo-backfill": Entry("baselines.queues", "Backfill", "EASY backfilling (Lifka, JSSPP'95)"),

@@ -28,6 +28,7 @@ class Scenario:
 SCENARIOS: dict[str, Scenario] = {
     "edl-2017-case-1": Scenario("edl", "case_1", "20 elastic jobs, 10 s apart, on 133 nodes (PaddlePaddle EDL, 2017)"),
     "edl-2017-case-2": Scenario("edl", "case_2", "6 elastic jobs beside a web service whose size is stepped (2017)"),
+    "day-and-night": Scenario("day", "day_and_night", "services with the sun, training in what they leave, lost nodes"),
 }
 
 

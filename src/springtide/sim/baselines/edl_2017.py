@@ -16,7 +16,7 @@ import numpy as np
 from springtide.core import Plan, Snapshot
 from springtide.core.draft import Draft
 from springtide.core.reasons import Reason
-from springtide.core.resources import CPU, MEMORY, SLACK, FloatArray, IntArray
+from springtide.core.resources import CPU, MEMORY, SLACK, BoolArray, FloatArray, IntArray
 from springtide.core.snapshot import GONE, Slot
 from springtide.sim import edl
 from springtide.sim.trace import Trace
@@ -88,8 +88,10 @@ class Edl2017:
         jobs = draft.jobs
         for row in [row for row, name in self._names.items() if jobs.kind[row] == GONE or jobs.names[row] != name]:
             del self._names[row], self._desired[row]
-            for pods in (self._pending, self._starting, self._leaving):
-                pods[:] = [each for each in pods if each.row != row]
+            self._pending = [pods for pods in self._pending if pods.row != row]
+            self._starting, self._leaving = (
+                [pods for pods in moving if pods.row != row] for moving in (self._starting, self._leaving)
+            )
         for row in draft.snapshot.live().tolist():
             name = jobs.names[row]
             if row not in self._names:
@@ -212,8 +214,6 @@ class Edl2017Off(Edl2017):
         return asked
 
 
-def _fits(free: FloatArray, request: FloatArray) -> np.ndarray[tuple[int], np.dtype[np.bool_]]:
-    found: np.ndarray[tuple[int], np.dtype[np.bool_]] = (
-        free[:, [CPU, MEMORY]] >= request[[CPU, MEMORY]] * (1 - SLACK)
-    ).all(axis=1)
-    return found
+def _fits(free: FloatArray, request: FloatArray) -> BoolArray:
+    enough = free[:, [CPU, MEMORY]] >= request[[CPU, MEMORY]] * (1 - SLACK)
+    return np.asarray(enough.all(axis=1), dtype=np.bool_)
