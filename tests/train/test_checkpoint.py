@@ -478,7 +478,7 @@ class TestKill:
     def test_a_writer_killed_at_any_instant_leaves_it_complete_or_absent(self, tmp_path: Path) -> None:
         run_script(KILLED_AT_RANDOM, tmp_path, random.SystemRandom().getrandbits(32), 30)
 
-    @pytest.mark.slow
+    @pytest.mark.long
     def test_a_writer_killed_at_any_instant_a_thousand_times(self, tmp_path: Path) -> None:
         run_script(KILLED_AT_RANDOM, tmp_path, random.SystemRandom().getrandbits(32), 1000)
 

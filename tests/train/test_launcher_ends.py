@@ -117,7 +117,9 @@ def test_what_the_script_prints_is_shown_once(home: Path) -> None:
 @pytest.mark.slow
 def test_workers_keep_to_the_script_as_it_was_at_the_start(home: Path, bits: str) -> None:
     script = home / "mine.py"
-    script.write_text(FAULTS.read_text())
+    for source in (FAULTS, FAULTS.with_name("no_compiler.py")):
+        (home / source.name).write_text(source.read_text())
+    (home / FAULTS.name).rename(script)
     run = Running(script, "none", STEPS, home, home=home, workers="2")
     run.until_step(10)
     script.write_text("raise SystemExit('edited')\n")

@@ -103,13 +103,13 @@ def test_a_stopped_supervisor_is_replaced(home: Path, bits: str) -> None:
 
 @pytest.mark.slow
 def test_a_supervisor_killed_again_and_again_is_no_reason_to_end(home: Path, undisturbed: Callable[..., str]) -> None:
-    run = run_of("none", home, steps=6000)
-    for _ in range(8):
+    run = run_of("none", home, steps=3000)
+    for _ in range(6):
         if run.until_step(run.step + 10):
             strike(run.cast().supervisor)
             next((event for event in run.told() if event.get("what") == "adopted"), None)
-    assert len([event for event in run.of("supervisor") if event["what"] == "lost"]) > 5
-    assert in_peace(run.finish(), undisturbed(FAULTS, "none", 6000)), run.story()
+    assert len([event for event in run.of("supervisor") if event["what"] == "lost"]) > 3
+    assert in_peace(run.finish(), undisturbed(FAULTS, "none", 3000)), run.story()
 
 
 @pytest.mark.slow
@@ -165,7 +165,7 @@ def test_a_worker_killed_for_memory_is_named_as_that(group: Path, home: Path, bi
 
 @pytest.mark.slow
 def test_an_arena_that_does_not_fit_is_refused_with_the_numbers(group: Path, home: Path) -> None:
-    run = Running(FAULTS, "large", STEPS, home, home=home, workers="2", command=limited(group, 1_700_000_000))
+    run = Running(FAULTS, "large", STEPS, home, home=home, workers="2", command=limited(group, 1_400_000_000))
     report = run.finish()
     assert report["exit"] == 1, run.story()
     assert "the arena needs" in run.errors and "GB are free" in run.errors and "Traceback" not in run.errors

@@ -74,7 +74,7 @@ class Crew:
         self._losses: list[Loss] = []
         self._failures: dict[tuple[int, int], int] = {}
         self._failed_starts = 0
-        self._oom = process.oom_kills()
+        self.oom = process.oom_kills()  # so many are accounted for
         self._measured = time.monotonic()
         self._rings = 0
 
@@ -211,10 +211,10 @@ class Crew:
         self._losses.append(
             Loss(
                 worker, body, time.time(), self.step + 1, self.working, phase, time.monotonic() + STATUS_SECONDS,
-                out_of_memory=oom > self._oom,
+                out_of_memory=oom > self.oom,
             )
         )  # fmt: skip
-        self._oom = oom
+        self.oom = oom
         row = self.arena.rows[worker]
         row[Row.PID] = row[Row.STATE] = 0
         self._failed_starts += phase == Phase.STARTING

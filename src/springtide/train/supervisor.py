@@ -61,6 +61,8 @@ class Supervisor:
         self._result: dict[str, Any] = {}
         self._over = self._revived = False
         self._nurseries = 0  # made anew
+        self._oom = process.oom_kills()
+        self._starved = 0, 0  # nurseries killed for memory in a row, at that step
         self._exit = 0
 
     def run(self) -> int:
@@ -340,22 +342,36 @@ class Supervisor:
             pause.wait(BELL_SECONDS)
 
     def _watch_nursery(self) -> None:
-        """A nursery that ended with an error ends the run; one that was killed is made anew."""
+        """A nursery that ended with an error ends the run; one that was killed is made anew, unless nothing helps."""
         statuses = self.crew.statuses if self.crew else self._statuses
         ended = self.starter.ended(statuses)
         if ended is None:
             return
         pid, status = ended
+        cause = process.cause_of_death(status, self._for_memory(status))
         error = self.launched.error_of(pid)
         if error:
             self.tell({"event": "error", "pid": pid, **error})
             self._fail(error["message"], int(error.get("exit_code", 1)))
         elif not self._begun() and (_own_doing(status) or self._nurseries >= _NURSERIES):
-            self._fail(f"the script's first process {process.cause_of_death(status, False)} before the run began", 1)
+            self._fail(f"the script's first process {cause} before the run began", 1)
+        elif self._starved[0] >= _NURSERIES:
+            self._fail(f"the process that forks the workers {cause}, {_NURSERIES} times without a step between", 1)
         else:
             self._nurseries += 1
-            self.tell({"event": "warning", "message": f"the nursery (pid {pid}) is gone; a new one starts"})
+            self.tell({"event": "warning", "message": f"the nursery (pid {pid}) {cause}; a new one starts"})
             self.starter.begin()
+
+    def _for_memory(self, status: int | None) -> bool:
+        """Whether a nursery that is gone was killed for memory; counted, as long as no step is made."""
+        kills, step = process.oom_kills(), self.crew.step if self.crew else 0
+        known, self._oom = max(self._oom, self.crew.oom if self.crew else 0), kills
+        if self.crew is not None:
+            self.crew.oom = kills
+        if kills <= known or _own_doing(status):
+            return False
+        self._starved = (self._starved[0] + 1 if self._starved[1] == step else 1), step
+        return True
 
     def _begun(self) -> bool:
         return self.crew is not None and bool(self.crew.arena.words[Word.INITIALISED])
