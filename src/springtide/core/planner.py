@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from springtide.core import admission, growth, market, tide
+from springtide.core import admission, complements, growth, market, tide
 from springtide.core.draft import Draft
 from springtide.core.plan import Plan
 from springtide.core.snapshot import Snapshot
@@ -14,5 +14,6 @@ def plan(snapshot: Snapshot) -> Plan:
     tide.need(draft)  # replicas that services need now and soon
     market.clear(draft)  # this tick's prices, and who meets them
     admission.admit(draft)  # whole minima in order, in free room or in room that is made (surplus, preemption)
+    complements.share(draft)  # who takes turns on the same GPUs, where more wait than fit
     growth.deal(draft)  # what is left, by marginal speed-up
     return draft.plan()

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import numpy as np
 
-from springtide.core import claims, resources, shares, shrink
+from springtide.core import claims, complements, resources, shares, shrink
 from springtide.core.claims import Claim
 from springtide.core.holdings import Holdings
 from springtide.core.quota import Quota
@@ -66,6 +66,8 @@ def _behind(holdings: Holdings, claim: Claim, running: BoolArray) -> BoolArray:
     draft, jobs = holdings.draft, holdings.draft.jobs
     found: BoolArray = running & (jobs.kind == TRAINING) & (jobs.team == claim.team) & (jobs.priority == claim.priority)
     found &= (jobs.unsaved_s == 0) & (draft.now_s - jobs.suspended_s >= draft.settings.suspend_every_s)
+    if np.isfinite(jobs.stages[claim.row, 0]) and complements.takes_turns(draft)[claim.row]:
+        found &= ~complements.takes_turns(draft)  # who of those runs, and beside whom, is decided for all of them at once
     if jobs.kind[claim.row] != TRAINING or claim.priority == 0:  # spot jobs are ordered by their bids
         found[:] = False
     rows = np.flatnonzero(found)
