@@ -9,7 +9,7 @@ from __future__ import annotations
 import math
 from typing import NamedTuple
 
-from springtide.core.resources import DISK, MEMORY, NETWORK
+from springtide.core.resources import CPU, DISK, GPU, MEMORY, NETWORK, FloatArray
 
 
 class Reason(NamedTuple):
@@ -44,3 +44,14 @@ class Figure(NamedTuple):
 def money(value: float) -> str:
     """An amount of money for people, in whatever the pool counts it: 0.05, 12.5."""
     return f"{value:.4g}"
+
+
+def amounts(vector: FloatArray) -> str:
+    """What (5,) `vector` holds, for people: 4 gpu, 2.5 cores, 8Gi; what is not limited is not named."""
+    words = {GPU: "{} gpu", CPU: "{} cores", MEMORY: "{}", DISK: "{} of disk", NETWORK: "{} of network"}
+    said = [
+        text.format(Figure(kind, float(vector[kind])))
+        for kind, text in words.items()
+        if vector[kind] > 0 and math.isfinite(vector[kind])
+    ]
+    return ", ".join(said) or "nothing that is limited"
