@@ -80,11 +80,11 @@ class _Turns:
         self.blocked: list[Queue] = []  # no room, whatever is taken
         self.limited: list[Queue] = []  # a team's limit
         self.barred: list[Queue] = []  # room only where it is reserved
-        self.reserves = door.reserved is None  # no class above has a blocked minimum
+        self.aware = False  # whether the reservation was looked for: not before somebody could start
+        self.reserves = False  # whether it is this class's to hold
 
     def serve(self) -> list[Queue]:
         """Until nobody more can be admitted; returns who waits."""
-        self._reserve([queue for queue in self.line.queues() if not self._could_fit(queue)])
         while True:
             seen, started = len(self.door.stopped), False
             while queue := self.line.pop():
@@ -95,6 +95,7 @@ class _Turns:
                 break
             self._reserve(self.blocked)
             self._again(self.barred)
+        self.door.blocked += self.blocked
         return self.blocked + self.barred + self.limited
 
     def _head(self, queue: Queue) -> bool:
@@ -104,6 +105,11 @@ class _Turns:
         if asked is None:
             self.limited.append(queue)
             return False
+        if not self.aware:
+            if not self.door.could_fit(asked):
+                self.blocked.append(queue)
+                return False
+            self._look_round(queue)
         most = self._most(asked)
         got = self.door.take(replace(asked, most=most))
         self.line.served(asked.team, asked.request * got)
@@ -125,6 +131,15 @@ class _Turns:
         if self.reserves and (held is None or self._age(queue) < self._age_of(held.row)):
             self._reserve(self.blocked)
             self._again(self.barred)
+
+    def _look_round(self, first: Queue) -> None:
+        """Before anybody starts: who is blocked already? The oldest of them holds the reservation."""
+        self.aware = True
+        draft = self.draft
+        above = (claims.claim_of(draft, queue.head()) for queue in self.door.blocked)
+        self.reserves = self.door.reserved is None and not any(self.door.fits_empty(claim) for claim in above)
+        if self.reserves:
+            self._reserve([first, *self.line.queues(), *self.blocked])
 
     def _within_limit(self, claim: Claim) -> Claim | None:
         """The claim, or as much of a service's as its team's limit allows; None for nothing."""
@@ -151,12 +166,14 @@ class _Turns:
         claim = self._within_limit(claims.claim_of(self.draft, queue.head()))
         return claim is None or self.door.could_fit(claim)
 
-    def _reserve(self, blocked: list[Queue]) -> None:
-        """The oldest of the blocked that would fit an empty pool holds the reservation."""
+    def _reserve(self, queues: list[Queue]) -> None:
+        """Of those blocked in these queues the oldest that would fit an empty pool holds the reservation."""
         if not self.reserves:
             return
         self.door.reserved = None
-        for queue in sorted(blocked, key=self._age):
+        for queue in sorted(queues, key=self._age):
+            if queue not in self.blocked and self._could_fit(queue):
+                continue
             row = min(queue.waiting, key=lambda place: place[3:])[-1]
             claim = claims.claim_of(self.draft, row)
             self.door.reserved = reservation.reserve(self.door.holdings, claim, self.door.takeable(claim))

@@ -15,6 +15,7 @@ from springtide.core.quota import Quota
 from springtide.core.reasons import Reason
 from springtide.core.reservation import Reservation
 from springtide.core.resources import IntArray
+from springtide.core.shares import Queue
 from springtide.core.snapshot import Slot
 
 
@@ -26,6 +27,8 @@ class Door:
         self.holdings = Holdings(draft)
         self.quota = Quota(draft)
         self.reserved: Reservation | None = None
+        self.blocked: list[Queue] = []  # who waits for room, of the classes that were served
+        self._empty_room: dict[tuple[int, int], float] = {}  # (shape, count) -> how many an empty pool holds
         self.stopped: list[int] = []  # who was preempted or suspended in this pass
 
     def take(self, claim: Claim) -> int:
@@ -62,19 +65,23 @@ class Door:
         self.holdings.give(row, given, reason)
         self.stopped.append(row)
 
-    def takeable(self, claim: Claim) -> IntArray:
-        """Entries of the holdings that the claim could take: all surplus, and what it may preempt."""
-        rows, _ = preemption.victims(self.holdings, self.quota, claim, set(self.stopped))
+    def takeable(self, claim: Claim, rows: IntArray | None = None) -> IntArray:
+        """Entries of the holdings that the claim could take: all surplus, and what it may preempt (`rows`)."""
+        if rows is None:
+            rows = preemption.candidates(self.holdings, self.quota, claim, set(self.stopped))[0]
         if not len(rows) and not len(shrink.surplus(self.draft)):
             return np.zeros(0, dtype=np.int64)
-        return preemption.units(self.holdings, claim, rows)[0]
+        may = np.zeros(len(self.draft.count), dtype=bool)
+        may[rows] = True
+        return np.flatnonzero((may[self.holdings.row] | self.holdings.surplus()) & (self.holdings.row != claim.row))
 
     def reach(self, claim: Claim) -> int:
         """How many replicas would fit if everybody gave way who has to."""
-        takeable = self.takeable(claim)
-        free, device_free = (
-            self.holdings.without(takeable) if len(takeable) else (self.draft.free, self.draft.device_free)
-        )
+        rows = preemption.candidates(self.holdings, self.quota, claim, set(self.stopped))[0]
+        least = replace(claim, count=1) if claim.partial else claim
+        if not preemption.enough(self.holdings, least, rows):
+            return 0
+        free, device_free = self.holdings.without(self.takeable(claim, rows))
         return int(min(claims.fits(self.draft, claim, free, device_free).sum(), claim.count))
 
     def could_fit(self, claim: Claim) -> bool:
@@ -82,6 +89,22 @@ class Door:
         free = claims.fits(self.draft, claim, self.draft.free, self.draft.device_free).sum()
         wanted = 1 if claim.partial else claim.count
         return bool(free >= wanted) or self.reach(claim) >= wanted
+
+    def fits_empty(self, claim: Claim) -> bool:
+        """Whether the living nodes would hold the claim if nothing else ran."""
+        return self.empty_room(claim) >= (1 if claim.partial else claim.count)
+
+    def empty_room(self, claim: Claim) -> float:
+        """How many of the claim's replicas the living nodes would hold if nothing else ran."""
+        nodes = self.draft.nodes
+        key = int(self.draft.jobs.shape[claim.row]), claim.count
+        if key not in self._empty_room:
+            free = np.where(nodes.alive[:, None], nodes.capacity, 0.0)
+            there = np.arange(self.draft.device_free.shape[1])[None, :] < nodes.device_count[:, None]
+            device_free = np.where(there & nodes.alive[:, None], 1.0, -np.inf)
+            anywhere = replace(claim, most=None)
+            self._empty_room[key] = float(claims.fits(self.draft, anywhere, free, device_free).sum())
+        return self._empty_room[key]
 
     def _made_room(self, claim: Claim) -> list[Slot]:
         where = shrink.make_room(self.holdings, claim)

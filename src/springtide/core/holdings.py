@@ -7,9 +7,12 @@ minima leave of the pool does not depend on how surplus was dealt, and admission
 from __future__ import annotations
 
 from collections.abc import Iterable
+from functools import cached_property
+from itertools import chain
 
 import numpy as np
 
+from springtide.core import resources, shares
 from springtide.core.draft import Draft
 from springtide.core.reasons import Reason
 from springtide.core.resources import GPU, SLACK, BoolArray, FloatArray, IntArray
@@ -39,6 +42,23 @@ class Holdings:
         """These jobs' slots are others now."""
         self._changed.update(rows)
         self.version += 1
+
+    @cached_property
+    def service(self) -> FloatArray:
+        """(J,) remaining service of every job; it does not change in a pass."""
+        return shares.remaining_service(self.draft, np.arange(len(self.draft.count)))
+
+    @cached_property
+    def slack_s(self) -> FloatArray:
+        """(J,) seconds until a job must start to meet its deadline."""
+        return shares.slack_s(self.draft, np.arange(len(self.draft.count)))
+
+    @cached_property
+    def share(self) -> FloatArray:
+        """(J,) the share of the pool that one replica takes."""
+        each = resources.dominant(self.draft.snapshot.shapes.request, self.draft.nodes.total())
+        share: FloatArray = each[self.draft.jobs.shape]
+        return share
 
     @property
     def row(self) -> IntArray:
@@ -95,8 +115,9 @@ class Holdings:
 
     def _built(self, rows: list[int]) -> tuple[IntArray, ...]:
         held = [self.draft.holding(row) for row in rows]
-        counts = np.array([len(slots) for slots in held], dtype=np.int64)
-        flat = np.array([slot for slots in held for slot in slots], dtype=np.int64).reshape(-1, 2)
+        counts = np.fromiter(map(len, held), dtype=np.int64, count=len(held))
+        numbers = chain.from_iterable(chain.from_iterable(held))
+        flat = np.fromiter(numbers, dtype=np.int64, count=2 * int(counts.sum())).reshape(-1, 2)
         begins = np.repeat(np.cumsum(counts) - counts, counts)
         return np.repeat(np.array(rows, dtype=np.int64), counts), flat[:, 0], flat[:, 1], np.arange(len(flat)) - begins
 

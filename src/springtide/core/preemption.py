@@ -8,12 +8,12 @@ from __future__ import annotations
 
 import numpy as np
 
-from springtide.core import claims, complements, resources, shares, shrink
+from springtide.core import claims, complements, shrink
 from springtide.core.claims import Claim
 from springtide.core.holdings import Holdings
 from springtide.core.quota import Quota
 from springtide.core.reasons import Reason
-from springtide.core.resources import BoolArray, FloatArray, IntArray
+from springtide.core.resources import SLACK, BoolArray, FloatArray, IntArray
 from springtide.core.snapshot import GONE, SERVICE, TRAINING
 
 LOWER, BORROWED, BEHIND, OUTBID = range(4)  # why a job may be preempted, in the order in which they are
@@ -23,7 +23,17 @@ AHEAD = (
 
 
 def victims(holdings: Holdings, quota: Quota, claim: Claim, spared: set[int]) -> tuple[IntArray, IntArray]:
-    """Rows that may be preempted for the claim, in order, and why each may be. `spared` were suspended in this pass."""
+    """As `candidates`, in the order in which they are preempted."""
+    jobs = holdings.draft.jobs
+    rows, why = candidates(holdings, quota, claim, spared)
+    if len(rows) > 1:
+        order = np.lexsort((-rows, -jobs.submitted_s[rows], *_damage(holdings, rows, why)[::-1], why))
+        rows, why = rows[order], why[order]
+    return rows, why
+
+
+def candidates(holdings: Holdings, quota: Quota, claim: Claim, spared: set[int]) -> tuple[IntArray, IntArray]:
+    """Rows that may be preempted for the claim, and why each may be. `spared` were suspended in this pass."""
     draft, jobs = holdings.draft, holdings.draft.jobs
     running = (jobs.kind != GONE) & (draft.count > 0)
     running[claim.row] = False
@@ -37,18 +47,17 @@ def victims(holdings: Holdings, quota: Quota, claim: Claim, spared: set[int]) ->
     behind[list(spared)] = False
     rows = np.flatnonzero(lower | borrowed | behind)
     why = np.where(lower[rows], LOWER, np.where(borrowed[rows], BORROWED, BEHIND))
-    order = np.lexsort((-rows, -jobs.submitted_s[rows], *_damage(holdings, rows, why)[::-1], why))
-    return rows[order], why[order]
+    return rows, why
 
 
 def _damage(holdings: Holdings, rows: IntArray, why: IntArray) -> list[FloatArray]:
     """Keys by which victims of one cause are sorted, the first key first."""
-    draft, jobs = holdings.draft, holdings.draft.jobs
+    jobs = holdings.draft.jobs
     spot = (jobs.priority[rows] == 0) & (why == LOWER)
     bid = np.where(spot, jobs.bid_core[rows] + jobs.bid_gpu[rows], np.inf)
     lost = loss(holdings, rows)
     rank = np.where(why == BORROWED, jobs.priority[rows], 0)
-    far = np.where(why == BEHIND, -shares.remaining_service(draft, rows), 0.0)
+    far = np.where(why == BEHIND, -holdings.service[rows], 0.0)
     serving = jobs.kind[rows] == SERVICE
     return [rank.astype(np.float64), bid, far, lost, serving.astype(np.float64), jobs.priority[rows].astype(np.float64)]
 
@@ -56,8 +65,7 @@ def _damage(holdings: Holdings, rows: IntArray, why: IntArray) -> list[FloatArra
 def loss(holdings: Holdings, rows: IntArray) -> FloatArray:
     """(len(rows),) work that would be lost: replica-seconds since the last checkpoint times a replica's share."""
     jobs = holdings.draft.jobs
-    request = holdings.draft.snapshot.shapes.request[jobs.shape[rows]]
-    lost: FloatArray = jobs.unsaved_s[rows] * resources.dominant(request, holdings.draft.nodes.total())
+    lost: FloatArray = jobs.unsaved_s[rows] * holdings.share[rows]
     return lost
 
 
@@ -67,18 +75,17 @@ def _behind(holdings: Holdings, claim: Claim, running: BoolArray) -> BoolArray:
     found: BoolArray = running & (jobs.kind == TRAINING) & (jobs.team == claim.team) & (jobs.priority == claim.priority)
     found &= (jobs.unsaved_s == 0) & (draft.now_s - jobs.suspended_s >= draft.settings.suspend_every_s)
     if np.isfinite(jobs.stages[claim.row, 0]) and complements.takes_turns(draft)[claim.row]:
-        found &= ~complements.takes_turns(draft)  # who of those runs, and beside whom, is decided for all of them at once
+        found &= ~complements.takes_turns(draft)  # who of those runs, and beside whom, is decided together
     if jobs.kind[claim.row] != TRAINING or claim.priority == 0:  # spot jobs are ordered by their bids
         found[:] = False
     rows = np.flatnonzero(found)
     if not len(rows):
         return found
-    me = np.array([claim.row])
-    mine, theirs = float(shares.remaining_service(draft, me)[0]), shares.remaining_service(draft, rows)
+    mine, theirs = float(holdings.service[claim.row]), holdings.service[rows]
     unknown = np.isnan(jobs.remaining_s[rows])
     ahead = (mine < theirs) & (mine * np.where(unknown, AHEAD, 1.0) <= theirs)
     ahead &= unknown == np.isnan(jobs.remaining_s[claim.row])
-    ahead &= shares.slack_s(draft, rows) >= shares.slack_s(draft, me)[0]
+    ahead &= holdings.slack_s[rows] >= holdings.slack_s[claim.row]
     found[rows] = ahead
     return found
 
@@ -104,7 +111,23 @@ def units(holdings: Holdings, claim: Claim, rows: IntArray) -> tuple[IntArray, I
 def make_room(holdings: Holdings, quota: Quota, claim: Claim, spared: set[int]) -> tuple[dict[int, int], list[int]]:
     """Preempts as little as lets the claim fit: (node -> replicas, who was preempted); ({}, []) if it cannot be."""
     rows, why = victims(holdings, quota, claim, spared)
-    return room_from(holdings, quota, claim, rows, why) if len(rows) else ({}, [])
+    if not len(rows) or not enough(holdings, claim, rows):
+        return {}, []
+    return room_from(holdings, quota, claim, rows, why)
+
+
+def enough(holdings: Holdings, claim: Claim, rows: IntArray) -> bool:
+    """Whether free room, all surplus and all of these rows together are as much as the claim asks for.
+
+    It may still not fit, node by node; but most of what does not fit is told so without looking at nodes.
+    """
+    draft = holdings.draft
+    given = np.maximum(draft.count - draft.need, 0)
+    given[rows] = draft.count[rows]
+    some = np.flatnonzero(given)
+    free = np.maximum(draft.free[draft.nodes.alive], 0.0).sum(axis=0)
+    free += given[some] @ draft.snapshot.shapes.request[draft.jobs.shape[some]]
+    return bool((claim.amount <= free * (1 + SLACK) + SLACK).all())
 
 
 def room_from(

@@ -22,7 +22,7 @@ def explain(door: Door, waiting: list[Queue]) -> None:
 def _reason(door: Door, queue: Queue, first: int) -> Reason:
     draft = door.draft
     claim = claims.claim_of(draft, queue.head())
-    if not fits_an_empty_pool(door, claim):
+    if not door.fits_empty(claim):
         return _never(door, claim)
     barrier = door.quota.barrier(claim.team, claim.amount)
     kind = _scarcest(door, claim, barrier)
@@ -59,7 +59,7 @@ def _never(door: Door, claim: Claim) -> Reason:
         short = np.where(claim.request > 0, claim.request / np.maximum(capacity.max(axis=0), 1e-300), 0.0)
     kind = int(np.argmax(short))
     if short[kind] <= 1:
-        return Reason("waits for {} replicas: an empty pool holds {}", (claim.count, int(_empty_room(door, claim))))
+        return Reason("waits for {} replicas: an empty pool holds {}", (claim.count, int(door.empty_room(claim))))
     largest = int(np.argmax(capacity[:, kind]))
     values = (
         Figure(kind, claim.request[kind]),
@@ -68,20 +68,6 @@ def _never(door: Door, claim: Claim) -> Reason:
         Figure(kind, capacity[largest, kind]),
     )
     return Reason("waits for {} {} on one node: the largest, {}, has {}", values)
-
-
-def fits_an_empty_pool(door: Door, claim: Claim) -> bool:
-    """Whether the living nodes would hold the claim if nothing else ran."""
-    return _empty_room(door, claim) >= (1 if claim.partial else claim.count)
-
-
-def _empty_room(door: Door, claim: Claim) -> float:
-    draft = door.draft
-    nodes = draft.nodes
-    free = np.where(nodes.alive[:, None], nodes.capacity, 0.0)
-    there = np.arange(draft.device_free.shape[1])[None, :] < nodes.device_count[:, None]
-    device_free = np.where(there & nodes.alive[:, None], 1.0, -np.inf)
-    return float(claims.fits(draft, claim, free, device_free).sum())
 
 
 def _scarcest(door: Door, claim: Claim, barrier: int) -> int:
