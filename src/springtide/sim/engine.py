@@ -10,7 +10,7 @@ from typing import Protocol
 
 import numpy as np
 
-from springtide.core import Cluster, Plan, Snapshot
+from springtide.core import Cluster, Plan, Snapshot, forward
 from springtide.core.curves import prior
 from springtide.core.load import Load
 from springtide.core.plan import Action, Verb
@@ -118,10 +118,7 @@ class Play:
         """The next moment at which something happens: an event, the end of a job, or a round or tick with tasks."""
         moments = [self._events[0][0]] if self._events else []
         rows = self.running()
-        if len(rows):
-            with np.errstate(divide="ignore"):
-                ends = np.maximum(self.resume_s[rows], self.now_s) + self.left[rows] / self.rate[rows]
-            moments.append(float(ends.min()))
+        moments.append(forward.next_end_s(self.now_s, self.left[rows], self.rate[rows], self.resume_s[rows]))
         if self.tasks and (any(map(math.isfinite, moments)) or self.now_s < self._changed_s + _GIVE_UP_S):
             for every_s in (*self._ticks, self.trace.round_s):
                 if every_s > 0:
@@ -136,7 +133,7 @@ class Play:
         if moment_s <= self.now_s:
             return
         rows = self.running()
-        worked = np.maximum(moment_s - np.maximum(self.resume_s[rows], self.now_s), 0.0) * self.rate[rows]
+        worked = forward.worked(self.now_s, moment_s, self.rate[rows], self.resume_s[rows])
         self.recorder.passed(self, moment_s, rows, worked)
         self.left[rows] -= worked
         held_s = (moment_s - self.now_s) * self.cluster.column("running")[rows]
