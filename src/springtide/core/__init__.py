@@ -6,8 +6,9 @@ standard library, numpy and `spec`, nothing else; no clock, no I/O, no randomnes
 """
 
 from springtide.core.cluster import Cluster
+from springtide.core.forward import apply
 from springtide.core.plan import Action, Plan
 from springtide.core.planner import plan
 from springtide.core.snapshot import Snapshot
 
-__all__ = ["Action", "Cluster", "Plan", "Snapshot", "plan"]
+__all__ = ["Action", "Cluster", "Plan", "Snapshot", "apply", "plan"]
