@@ -238,12 +238,8 @@ def _share(draft: Draft, rows: IntArray, team: int) -> None:
     order = rows[np.lexsort((rows, draft.jobs.submitted_s[rows], service))]
     before = seats.groups_of(draft, order)
     free = seats.free_devices(draft, order) if _may_take_free(draft, rows, team) else seats.held_devices(draft, order)
-    after = _groups(draft, order, float(free))
-    if (
-        after is None
-        or _worth(draft, order, after, free) <= _worth(draft, order, before, free) * (1 + 1e-9)
-        or not seats.settle(draft, order, after, (ALONE, BESIDE))
-    ):
+    after = _better(draft, order, before, free)
+    if after is not before and not seats.settle(draft, order, after, (ALONE, BESIDE)):
         after = before
     sharing = sum(len(group) for group in after if len(group) > 1)
     running = {row for group in after for row in group}
@@ -260,10 +256,33 @@ def _may_take_free(draft: Draft, rows: IntArray, team: int) -> bool:
     return not len(others) and not limits
 
 
-def _groups(draft: Draft, order: IntArray, total: float) -> list[list[int]] | None:
+def _better(draft: Draft, order: IntArray, groups: list[list[int]], free: int) -> list[list[int]]:
+    """Another grouping that gets more done, or the given one itself.
+
+    Who starts again soon after a suspension may not be suspended by the next pass; so the walk is repeated with those
+    that it starts until it changes nothing, and that pass will not either.
+    """
+    worth, kept = _worth(draft, order, groups, free), _kept(draft, order, groups)
+    while True:
+        found = _groups(draft, order, kept, float(free))
+        more = -math.inf if found is None else _worth(draft, order, found, free)
+        if found is None or more <= worth * (1 + 1e-9):
+            return groups
+        before, groups, worth, kept = kept, found, more, _kept(draft, order, found)
+        if (before == kept).all():
+            return groups
+
+
+def _kept(draft: Draft, order: IntArray, groups: list[list[int]]) -> BoolArray:
+    """(len(order),) who runs in these groups and was suspended too recently to be suspended again."""
+    running = np.isin(order, [row for group in groups for row in group])
+    kept: BoolArray = running & (draft.now_s - draft.jobs.suspended_s[order] < draft.settings.suspend_every_s)
+    return kept
+
+
+def _groups(draft: Draft, order: IntArray, soon: BoolArray, total: float) -> list[list[int]] | None:
     """Who runs beside whom on `total` GPUs; None where somebody would be suspended too soon again."""
     jobs = draft.jobs
-    soon = (draft.count[order] > 0) & (draft.now_s - jobs.suspended_s[order] < draft.settings.suspend_every_s)
     walk = Walk(total, max(total, 1.0))
     gpus = draft.snapshot.shapes.request[jobs.shape[order], GPU] * draft.need[order]
     for must in (True, False):

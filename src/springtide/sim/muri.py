@@ -68,7 +68,8 @@ class InTurns:
 
 def read(paths: Sequence[Path], options: Options) -> Trace:
     """A job of up to eight GPUs is one replica; a larger one has a replica of eight on each of its nodes."""
-    tasks, alone_s = [], {}
+    tasks: list[Task] = []
+    alone_s: dict[str, float] = {}
     for path in paths:
         for row in tables.rows(path, COLUMNS):
             each = task(row, len(tasks), options.load)

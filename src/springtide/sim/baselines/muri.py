@@ -145,12 +145,9 @@ def _matched(draft: Draft, packs: list[list[int]]) -> list[tuple[int, int | None
     pairs: list[tuple[int, int | None]] = []
     for a, b, count in _exchanged(use, _greedy(use, [len(at) for at in members.values()])):
         for _ in range(count):
-            one = next(queues[a])
-            if b == len(kinds):
-                pairs.append((one, None))
-            else:
-                second = next(queues[b])
-                pairs.append((max(one, second), min(one, second)))
+            first = next(queues[a])
+            second = next(queues[b]) if b < len(kinds) else None
+            pairs.append((first, None) if second is None else (max(first, second), min(first, second)))
     return sorted(pairs, key=lambda pair: pair[0])
 
 
