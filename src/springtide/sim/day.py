@@ -41,7 +41,7 @@ def day_and_night(options: Options) -> Trace:
     return Trace(
         name="day-and-night", nodes=nodes, teams=equal_teams(TEAMS), tasks=sorted(tasks, key=lambda t: t.submit_s),
         loads=loads, outages=outages, world=Steady(0.5 if options.restart_s is None else options.restart_s, 2.0),
-        tick_s=EVERY_S, end_s=end_s, window_s=(0.0, end_s), seeded=True,
+        tick_s=EVERY_S, end_s=end_s, window_s=(EVERY_S, end_s), seeded=True,
     )  # fmt: skip
 
 
@@ -77,7 +77,7 @@ def _training(rng: np.random.Generator) -> list[Task]:
                 work_s=hours * 3600 * most,
                 team=int(rng.integers(1, 4)),
                 priority=int(rng.integers(1, 3)),
-            )  # fmt: skip
+            )
         )
     return tasks
 
@@ -95,7 +95,7 @@ def _trials(rng: np.random.Generator) -> list[Task]:
             team=int(rng.integers(1, 4)),
             priority=2,
             trial=True,
-        )  # fmt: skip
+        )
         for number, at in enumerate(times)
     ]
 
@@ -111,6 +111,6 @@ def _batches(rng: np.random.Generator) -> list[Task]:
             work_s=float(rng.uniform(600, 3600)),
             team=3,
             priority=1,
-        )  # fmt: skip
+        )
         for number in range(80)
     ]

@@ -1,4 +1,4 @@
-"""Alibaba's disaggregated recommendation models (2025): instances on CPU nodes and GPU nodes with a share of the NIC."""
+"""Alibaba's disaggregated recommendation models (2025): instances on CPU and GPU nodes, with shares of a NIC."""
 
 from __future__ import annotations
 
@@ -32,9 +32,11 @@ def read(paths: Sequence[Path], options: Options) -> Trace:
             if end_s < begin_s:
                 raise row.wrong("deletion_time", f"{row['deletion_time']} is before its creation at {begin_s:g}")
             request = resources.vector(
-                cpu=row.number("cpu_request"), gpu=row.number("gpu_request"), memory=row.number("memory_request") * 2**30,
+                cpu=row.number("cpu_request"),
+                gpu=row.number("gpu_request"),
+                memory=row.number("memory_request") * 2**30,
                 network=row.number("rdma_request") / 100.0 * NIC,
-            )  # fmt: skip
+            )
             team = teams.setdefault(row["app_name"], len(teams))
             tasks.append(
                 Task(
@@ -46,7 +48,7 @@ def read(paths: Sequence[Path], options: Options) -> Trace:
                     priority=2,
                     team=team,
                     place=f"{row.path}:{row.line}",
-                )  # fmt: skip
+                )
             )
     return Trace(
         name="dlrm", nodes=pool.nodes(options.nodes or NODES), teams=equal_teams(list(teams)),

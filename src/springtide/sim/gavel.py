@@ -1,4 +1,4 @@
-"""Gavel (Narayanan et al., OSDI'20): measured steps per second on three kinds of GPUs; jobs are drawn as it draws them."""
+"""Gavel (Narayanan et al., OSDI'20): measured speeds on three kinds of GPUs, and jobs drawn as it draws them."""
 
 from __future__ import annotations
 
@@ -27,13 +27,13 @@ JOBS = 300
 AN_HOUR = 6.0  # jobs that arrive, at load 1
 SCALES, SCALE_SHARE = (1, 2, 4, 8), (0.70, 0.10, 0.15, 0.05)
 
+Speeds = dict[tuple[str, int], tuple[float, ...]]  # (model, scale) -> one for each of KINDS
+
 
 class Throughputs:
     """A job runs as fast as its slowest replica's GPU lets it; a V100 alone is 1."""
 
-    def __init__(
-        self, speeds: dict[tuple[str, int], tuple[float, ...]], kind_of: Sequence[int], restart: float
-    ) -> None:
+    def __init__(self, speeds: Speeds, kind_of: Sequence[int], restart: float) -> None:
         self._speeds = speeds
         self._kind_of = kind_of
         self._restart_s = restart
@@ -71,7 +71,7 @@ def read(paths: Sequence[Path], options: Options) -> Trace:
                 asked=scale,
                 model=str(rng.choice(having)),
                 place=str(paths[0]),
-            )  # fmt: skip
+            )
         )
     count = NODES_OF_KIND * len(KINDS)
     capacity = np.full((count, resources.COUNT), np.inf)
@@ -83,10 +83,11 @@ def read(paths: Sequence[Path], options: Options) -> Trace:
     )  # fmt: skip
 
 
-def _speeds(path: Path) -> dict[tuple[str, int], tuple[float, ...]]:
+def _speeds(path: Path) -> Speeds:
     """(model, scale) -> speed on each kind against a V100, for all that run on every kind."""
     try:
-        text = gzip.open(path, "rt").read() if path.suffix == ".gz" else path.read_text()
+        raw = path.read_bytes()
+        text = gzip.decompress(raw) if path.suffix == ".gz" else raw
         table: dict[str, dict[str, Any]] = json.loads(text)
         steps = {kind: {ast.literal_eval(key): float(of["null"]) for key, of in table[kind].items()} for kind in KINDS}
     except (EOFError, zlib.error, gzip.BadGzipFile):

@@ -20,7 +20,7 @@ UNITS = {  # of every metric, in the order in which they are shown
     "average_completion": "s", "median_completion": "s", "p99_completion": "s", "average_wait": "s", "makespan": "s",
     "gpu_allocated_at_100": "%", "gpu_allocated_at_130": "%",
     "cpu_requested": "%", "gpu_allocated": "%", "gpu_used": "%", "cpu_allocated": "%", "cpu_used": "%",
-    "queued_while_idle": "gpu", "jain_index": "", "preemptions": "", "lost_work": "replica-s",
+    "queued_while_idle": "gpu", "idle": "gpu", "jain_index": "", "preemptions": "", "lost_work": "replica-s",
     "service_shortfall": "replica-s", "service_restored_after": "s", "service_answering_after": "s",
     "core_price": "per core-hour", "gpu_price": "per gpu-hour", "revenue": "",
     "jobs_at_once": "jobs", "teams_at_once": "teams", "trials_started_in_10s": "%", "peak_waiting": "jobs",
@@ -101,9 +101,10 @@ class Record:
         effective = worked @ self._requests[rows]
         for row, service in play.services.items():
             effective = effective + service.carried * self._requests[row] * span_s
-            self._watch(row, service.held < service.need, "held", play.now_s, until_s)
-            self._watch(row, service.ready < service.need, "ready", play.now_s, until_s)
-            sums.shortfall += max(0, service.need - service.ready) * span_s
+            if inside_s > 0:
+                self._watch(row, service.held < service.need, "held", begin_s, begin_s + inside_s)
+                self._watch(row, service.ready < service.need, "ready", begin_s, begin_s + inside_s)
+                sums.shortfall += max(0, service.need - service.ready) * inside_s
         held = self._held.sum(axis=0)
         if inside_s > 0:
             sums.window_s += inside_s

@@ -28,7 +28,7 @@ from springtide.spec.errors import UserError
 NODES = "64x8gpu"
 EVERY_S = 60.0
 PEAK = 0.6  # of the pool's GPUs is what all services need together at their peak
-QUEUED = 1.5  # times what the pool could do meanwhile is the work of the training jobs
+QUEUED = 3.0  # times what the pool could do meanwhile is the work of the training jobs, of each what it can do
 START_S = 5.0  # until a replica of a service answers
 
 
@@ -58,16 +58,16 @@ def read(paths: Sequence[Path], options: Options) -> Trace:
                 minimum=1,
                 maximum=int(gpus),
                 place=f"{path}:1",
-            )  # fmt: skip
+            )
         )
         scaled = rate / rate.max() * peak
         loads += [LoadChange(float(at), name, float(each)) for at, each in zip(times, scaled, strict=True)]
     if jobs:
-        tasks += _queue(jobs, gpus * end_s * QUEUED, options)
+        tasks += _queue(jobs, gpus * end_s * QUEUED, end_s, options)
     return Trace(
         name="a-day" if jobs else paths[0].name.split(".")[0], nodes=nodes, teams=philly.equal_teams(names),
         tasks=tasks, loads=loads, world=Steady(options.restart_s or 0.0, START_S), tick_s=EVERY_S, end_s=end_s,
-        window_s=(0.0, end_s), seeded=bool(jobs),
+        window_s=(EVERY_S, end_s), seeded=bool(jobs),
     )  # fmt: skip
 
 
@@ -75,7 +75,7 @@ def _is_philly(path: Path) -> bool:
     return not path.name.endswith(".tar.gz") and "num_gpus" in tables.header(path)
 
 
-def _queue(paths: Sequence[Path], work_s: float, options: Options) -> list[Task]:
+def _queue(paths: Sequence[Path], work_s: float, end_s: float, options: Options) -> list[Task]:
     """Jobs drawn from the file until their work is enough, all there from the start, each able to run on fewer GPUs."""
     found = list(philly.read(paths, options).tasks)
     order = np.random.default_rng(options.seed).permutation(len(found))
@@ -83,7 +83,7 @@ def _queue(paths: Sequence[Path], work_s: float, options: Options) -> list[Task]
     for at in order.tolist():
         if sum_s >= work_s:
             break
-        sum_s += found[at].work_s
+        sum_s += min(found[at].work_s, found[at].maximum * end_s)
         chosen.append(replace(found[at], submit_s=0.0, minimum=1, team=1))
     return chosen
 
@@ -96,7 +96,7 @@ def rates(path: Path) -> tuple[FloatArray, FloatArray]:
     rate = sums / EVERY_S if counted else sums
     if len(rate) < 2 or not rate.max() > 0:
         raise UserError(f"{path}: the requests of at least two minutes are needed")
-    return np.arange(len(rate)) * EVERY_S, rate
+    return np.arange(len(rate), dtype=np.float64) * EVERY_S, np.asarray(rate, dtype=np.float64)
 
 
 def _arrivals(path: Path) -> tuple[FloatArray, FloatArray, bool]:
@@ -112,7 +112,8 @@ def _sampled(path: Path) -> tuple[FloatArray, FloatArray, bool]:
         with tarfile.open(path, "r:gz") as packed:
             inside = packed.extractfile(packed.getmembers()[0])
             assert inside is not None
-            for line, row in enumerate(csv.DictReader(io.TextIOWrapper(inside, "utf-8")), 2):
+            for row in csv.DictReader(io.TextIOWrapper(inside, "utf-8")):
+                line += 1
                 if row["request_type"] == "Generative Requests":
                     key = (int(float(row["timestamp_anon"]) // EVERY_S), row["container_ip"])
                     cells.setdefault(key, []).append(max(0.0, float(row["value"])))

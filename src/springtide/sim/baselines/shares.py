@@ -79,9 +79,13 @@ class Static:
             last = first + int(np.argmax(filled)) + 1 if filled.any() else count
             self._nodes_of[task.name] = (order >= first) & (order < last)
             first = last
+        self._room = {task.name: math.inf for task in trace.tasks}
         teams = sorted({task.team for task in trace.tasks if task.kind != SERVICE})
         for place, team in enumerate(teams):
-            self._nodes_of[team] = (order >= first) & ((order - first) % len(teams) == place)
+            own = self._nodes_of[team] = (order >= first) & ((order - first) % len(teams) == place)
+            for task in (task for task in trace.tasks if task.team == team and task.kind != SERVICE):
+                if task.request[kind] > 0:
+                    self._room[task.name] = math.floor(float(a_node[own].sum()) / float(task.request[kind]))
 
     def plan(self, snapshot: Snapshot) -> Plan:
         """One pass."""
@@ -94,7 +98,9 @@ class Static:
         blocked: set[int] = set()
         for row in self._queue(draft).tolist():
             team = int(draft.jobs.team[row])
-            count = self._asked[draft.jobs.names[row]]
+            name = draft.jobs.names[row]
+            # What is larger than its team's whole cluster runs as small as that, if its owner lets it.
+            count = int(max(min(self._asked[name], self._room[name]), draft.jobs.minimum[row]))
             if team not in blocked and self._start(draft, row, count, self._nodes_of[team]) < count:
                 blocked.add(team)
         return draft.plan()
