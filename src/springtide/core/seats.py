@@ -8,7 +8,7 @@ from collections.abc import Sequence
 import numpy as np
 
 from springtide.core import placement
-from springtide.core.draft import Draft, bits, book
+from springtide.core.draft import Draft, bits
 from springtide.core.reasons import Reason
 from springtide.core.resources import GPU, SLACK, BoolArray, FloatArray, IntArray
 from springtide.core.snapshot import Slot
@@ -65,8 +65,16 @@ def _without(draft: Draft, rows: IntArray) -> tuple[FloatArray, FloatArray]:
     free, devices = draft.free.copy(), draft.device_free.copy()
     for row in rows.tolist():
         if draft.count[row]:
-            book(free, devices, draft.request(row), draft.holding(row), +1)
+            _book_whole(free, devices, draft.request(row), draft.holding(row), +1)
     return free, devices
+
+
+def _book_whole(free: FloatArray, devices: FloatArray, request: FloatArray, slots: Sequence[Slot], sign: int) -> None:
+    """As `draft.book`, for whole GPUs, where nothing has to be rounded."""
+    for node, named in slots:
+        free[node] += sign * request
+        devices[node, bits(named)] += sign
+        free[node, GPU] = np.maximum(devices[node], 0.0).sum()
 
 
 def _placed(draft: Draft, rows: IntArray, groups: Sequence[Sequence[int]], stay: bool) -> list[tuple[Slot, ...]] | None:
@@ -89,7 +97,7 @@ def _stays(draft: Draft, group: Sequence[int], free: FloatArray, devices: FloatA
     held = Counter(tuple(sorted(draft.holding(row))) for row in group if draft.count[row])
     for slots, _ in held.most_common():
         if len(slots) == draft.need[group[0]] and _is_free(devices, slots):
-            book(free, devices, draft.request(group[0]), slots, -1)
+            _book_whole(free, devices, draft.request(group[0]), slots, -1)
             return slots
     return None
 
@@ -106,7 +114,7 @@ def _finds(draft: Draft, row: int, free: FloatArray, devices: FloatArray) -> tup
     for node in np.lexsort((np.arange(len(fits)), np.where(fits > 0, free[:, GPU], np.inf))).tolist():
         for _ in range(int(min(fits[node], need - len(slots)))):
             slot = Slot(node, placement.devices(devices[node], float(request[GPU])))
-            book(free, devices, request, [slot], -1)
+            _book_whole(free, devices, request, [slot], -1)
             slots.append(slot)
         if len(slots) == need:
             return tuple(sorted(slots))
@@ -118,6 +126,6 @@ def _holds(draft: Draft, rows: IntArray, groups: Sequence[Sequence[int]], places
     free, devices = _without(draft, rows)
     for group, slots in zip(groups, places, strict=True):
         for row in group:
-            book(free, devices, draft.request(row), slots, -1)
+            _book_whole(free, devices, draft.request(row), slots, -1)
     kept: BoolArray = np.delete(free, GPU, axis=1) >= -SLACK
     return bool(kept.all())
