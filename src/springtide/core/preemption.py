@@ -17,9 +17,7 @@ from springtide.core.resources import SLACK, BoolArray, FloatArray, IntArray
 from springtide.core.snapshot import GONE, SERVICE, TRAINING
 
 LOWER, BORROWED, BEHIND, OUTBID = range(4)  # why a job may be preempted, in the order in which they are
-AHEAD = (
-    2.0  # where work left is unknown, a job with less than 1/2 of the service had is ahead: else two would take turns
-)
+AHEAD = 2.0  # of unknown work: who had less than half of the service is ahead; by less, two would take turns
 
 
 def victims(holdings: Holdings, quota: Quota, claim: Claim, spared: set[int]) -> tuple[IntArray, IntArray]:

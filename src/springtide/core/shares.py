@@ -104,7 +104,7 @@ class Line:
         self._weight = np.maximum(teams.weight, 1e-9)
         self._share = team_share(draft, held).tolist()
         self._queues: dict[int, list[tuple[_Place, int, Queue]]] = {}  # team -> heap of its queues by their heads
-        self._teams: list[tuple[list[float], int]] = []  # heap of teams; a share only grows, so a stale key is too low
+        self._teams: list[tuple[list[float], int]] = []  # heap of those with queues; shares grow: a stale key is low
         self._turn = 0
         for queue in queues(draft, rows):
             self.back(queue)
@@ -115,13 +115,13 @@ class Line:
             key, team = heapq.heappop(self._teams)
             queues = self._queues[team]
             now = self._key(team)
-            if now > key and queues:
+            if now > key:
                 heapq.heappush(self._teams, (now, team))
-            elif queues:
-                queue = heapq.heappop(queues)[2]
-                if queues:
-                    heapq.heappush(self._teams, (now, team))
-                return queue
+                continue
+            queue = heapq.heappop(queues)[2]
+            if queues:
+                heapq.heappush(self._teams, (now, team))
+            return queue
         return None
 
     def back(self, queue: Queue) -> None:
@@ -129,8 +129,9 @@ class Line:
         if queue.waiting:
             self._turn += 1
             queues = self._queues.setdefault(queue.team, [])
+            if not queues:
+                heapq.heappush(self._teams, (self._key(queue.team), queue.team))
             heapq.heappush(queues, (queue.waiting[-1], self._turn, queue))
-            heapq.heappush(self._teams, (self._key(queue.team), queue.team))
 
     def queues(self) -> list[Queue]:
         """All that stand in line."""

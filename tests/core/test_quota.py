@@ -1,0 +1,146 @@
+"""Guarantees, limits, borrowing and reclaiming, in nested teams."""
+
+from __future__ import annotations
+
+import numpy as np
+
+from springtide.core import Cluster, Plan, plan
+from springtide.core.cluster import make_nodes
+from springtide.core.draft import Draft
+from springtide.core.quota import Quota
+from springtide.core.resources import GPU, vector
+from springtide.core.snapshot import BATCH, TRAINING, Teams
+
+INF = np.inf
+
+
+def a_pool(gpus: int, *teams: tuple[str, int, float, float], names: str = "") -> Cluster:
+    """One node of so many GPUs; teams are (name, parent, guaranteed GPUs, GPUs that may be borrowed)."""
+    count = len(teams)
+    guarantee, borrow = np.zeros((count, 5)), np.full((count, 5), INF)
+    guarantee[:, GPU] = [team[2] for team in teams]
+    borrow[:, GPU] = [team[3] for team in teams]
+    parent = np.array([team[1] for team in teams])
+    who = Teams(
+        [team[0] for team in teams], parent, guarantee, borrow, np.ones(count), np.full(count, INF), np.zeros(count)
+    )
+    return Cluster(make_nodes(np.array([vector(cpu=64, gpu=gpus)])), who)
+
+
+def add(cluster: Cluster, name: str, gpus: int, team: int = 0, **columns: float) -> int:
+    kind = int(columns.pop("kind", BATCH))
+    return cluster.add(name, kind=kind, request=vector(gpu=1), minimum=gpus, team=team, **columns)
+
+
+def settle(cluster: Cluster, now_s: float = 0.0) -> Plan:
+    decided = plan(cluster.snapshot(now_s))
+    cluster.apply(decided, now_s)
+    return decided
+
+
+def running(cluster: Cluster) -> dict[str, int]:
+    return {name: len(cluster.held[row]) for name, row in cluster.rows.items()}
+
+
+def test_a_team_holds_no_more_than_its_guarantee_and_what_it_may_borrow() -> None:
+    cluster = a_pool(16, ("vision", -1, 4, 2))
+    for k in range(4):
+        add(cluster, f"j{k}", 2)
+    settle(cluster)
+    assert sum(running(cluster).values()) == 6
+
+
+def test_a_wait_names_the_team_its_use_its_guarantee_and_who_is_first_in_line() -> None:
+    cluster = a_pool(12, ("vision", -1, 8, 2), ("speech", -1, 0, INF))
+    add(cluster, "runs", 8)
+    add(cluster, "other", 2, team=1, priority=3)
+    settle(cluster)
+    first = add(cluster, "nightly-asr", 4, team=1, priority=3)
+    row = add(cluster, "waits", 4)
+    decided = settle(cluster)
+    assert str(decided.waits[row]) == (
+        "waits for 4 gpu: team vision uses 8 of its 8 guaranteed and may borrow 2; "
+        "2 are free, first in line is nightly-asr (production)"
+    )
+    assert first in decided.waits
+
+
+def test_a_team_without_a_guarantee_may_borrow_everything() -> None:
+    cluster = a_pool(8, ("vision", -1, 4, INF), ("rest", -1, 0, INF))
+    add(cluster, "all", 8, team=1)
+    settle(cluster)
+    assert running(cluster) == {"all": 8}
+
+
+def test_what_is_above_bounds_too() -> None:
+    cluster = a_pool(16, ("all", -1, 4, 0), ("a", 0, 0, INF), ("b", 0, 0, INF))
+    add(cluster, "a", 3, team=1)
+    add(cluster, "b", 3, team=2, submitted_s=1.0)
+    settle(cluster)
+    assert running(cluster) == {"a": 3, "b": 0}
+
+
+def test_a_team_inside_its_guarantee_takes_back_what_an_equal_has_borrowed() -> None:
+    cluster = a_pool(8, ("owner", -1, 4, INF), ("guest", -1, 4, INF))
+    add(cluster, "first", 4, team=1, submitted_s=0.0)
+    add(cluster, "second", 4, team=1, submitted_s=1.0)
+    settle(cluster)
+    add(cluster, "mine", 4, team=0, submitted_s=2.0)
+    decided = settle(cluster, 2.0)
+    assert running(cluster) == {"first": 4, "second": 0, "mine": 4}
+    assert any("team guest had borrowed" in str(action.reason) for action in decided.actions)
+
+
+def test_borrowing_is_attributed_to_the_lowest_class_first() -> None:
+    cluster = a_pool(8, ("owner", -1, 4, INF), ("guest", -1, 4, INF))
+    add(cluster, "old-experiment", 4, team=1, submitted_s=0.0)
+    add(cluster, "service-like", 4, team=1, priority=3, submitted_s=1.0)
+    settle(cluster)
+    add(cluster, "mine", 4, team=0, priority=1, submitted_s=2.0)
+    settle(cluster, 2.0)
+    assert running(cluster) == {"old-experiment": 0, "service-like": 4, "mine": 4}
+
+
+def test_even_a_better_gives_back_what_its_team_borrowed_and_stays_away() -> None:
+    cluster = a_pool(4, ("owner", -1, 4, INF), ("guest", -1, 0, INF))
+    add(cluster, "better", 4, team=1, priority=3)
+    settle(cluster)
+    add(cluster, "mine", 4, team=0, submitted_s=1.0)
+    settle(cluster, 1.0)
+    assert running(cluster) == {"better": 0, "mine": 4}
+    assert not settle(cluster, 1.0)
+    assert not settle(cluster, 5000.0)
+
+
+def test_a_team_outside_its_guarantee_reclaims_nothing() -> None:
+    cluster = a_pool(8, ("owner", -1, 2, INF), ("guest", -1, 0, INF))
+    add(cluster, "guest", 8, team=1)
+    settle(cluster)
+    add(cluster, "mine", 4, team=0, submitted_s=1.0)
+    assert not settle(cluster, 1.0)
+
+
+def test_a_member_claims_the_guarantee_of_the_team_above_it() -> None:
+    cluster = a_pool(8, ("lab", -1, 4, INF), ("guest", -1, 0, INF), ("group", 0, 0, INF))
+    add(cluster, "guest", 4, team=1, submitted_s=0.0)
+    add(cluster, "guest-2", 4, team=1, submitted_s=1.0)
+    settle(cluster)
+    add(cluster, "mine", 4, team=2, submitted_s=2.0)
+    settle(cluster, 2.0)
+    assert running(cluster)["mine"] == 4
+
+
+def test_a_guarantee_is_at_least_the_sum_of_those_below() -> None:
+    cluster = a_pool(8, ("lab", -1, 1, 0), ("a", 0, 2, 0), ("b", 0, 3, 0))
+    quota = Quota(Draft(cluster.snapshot(0.0)))
+    assert quota.guarantee[:, GPU].tolist() == [5, 2, 3]
+
+
+def test_surplus_of_an_equal_gives_way_to_a_minimum() -> None:
+    cluster = a_pool(8, ("one", -1, 0, INF), ("two", -1, 0, INF))
+    cluster.add("elastic", kind=TRAINING, request=vector(gpu=1), minimum=1, maximum=8, team=0)
+    settle(cluster)
+    assert running(cluster) == {"elastic": 8}
+    add(cluster, "newcomer", 5, team=1, submitted_s=1.0)
+    settle(cluster, 1.0)
+    assert running(cluster) == {"elastic": 3, "newcomer": 5}
