@@ -255,7 +255,8 @@ class Play:
         self._forget(row, before)
         self._note(row, after)
         if after:
-            restart_s = self.trace.world.restart_s(task, before, after)
+            # More replicas of a service start like the first; those that are there go on.
+            restart_s = self.trace.world.restart_s(task, () if task.kind == SERVICE else before, after)
             still_s = wait_s + restart_s
             self.cluster.set(row, restart_s=restart_s)  # learnt
             self.resume_s[row] = self.now_s + still_s

@@ -37,6 +37,8 @@ def plot(head: Head, outcomes: Sequence[Outcome], path: Path) -> None:
     for column, outcome in enumerate(shown):
         assert outcome.picture is not None
         _draw(axes[0, column], axes[1, column], outcome, outcome.picture, first=column == 0)
+    most = max(float(one.picture.values[:, -1].max()) for one in shown if one.picture is not None)
+    axes[1, 0].set_ylim(0, max(1.0, most * 1.05))
     handles, labels = axes[0, 0].get_legend_handles_labels()
     figure.legend(handles, labels, loc="outside lower center", ncols=len(labels), frameon=False, fontsize=9)
     figure.suptitle(f"{head.name}, {head.tasks:,} jobs", x=0.01, ha="left", color=_INK, fontsize=13, fontweight="bold")
@@ -61,7 +63,6 @@ def _draw(pool: Axes, queue: Axes, outcome: Outcome, picture: Picture, first: bo
     pool.set_ylim(0, picture.total * 1.04)
     pool.set_title(outcome.policy, loc="left", color=_INK, fontsize=11)
     queue.fill_between(time, picture.values[:, -1], step="mid", color=_FAINT, alpha=0.7, linewidth=0)
-    queue.set_ylim(bottom=0)
     queue.set_xlabel(unit, color=_FAINT)
     queue.margins(x=0)
     if first:

@@ -28,7 +28,7 @@ from springtide.spec.errors import UserError
 NODES = "64x8gpu"
 EVERY_S = 60.0
 PEAK = 0.6  # of the pool's GPUs is what all services need together at their peak
-QUEUED = 3.0  # times what the pool could do meanwhile is the work of the training jobs, of each what it can do
+QUEUED = 1.2  # times what the pool could do meanwhile is the work of the training jobs, of each what it can do
 START_S = 5.0  # until a replica of a service answers
 
 
