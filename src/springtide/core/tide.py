@@ -11,11 +11,12 @@ import math
 
 import numpy as np
 
+from springtide.core import filling
 from springtide.core.draft import Draft
 from springtide.core.load import BIN_S, MONDAY_S
 from springtide.core.reasons import Reason
 from springtide.core.resources import GPU, SLACK, FloatArray, IntArray
-from springtide.core.snapshot import SERVICE, Slot, Snapshot
+from springtide.core.snapshot import SERVICE, TRAINING, Slot, Snapshot
 
 
 def need(draft: Draft) -> None:
@@ -87,9 +88,29 @@ def spare(draft: Draft, row: int, count: int) -> list[Slot]:
     asked = draft.request(row) > 0
     empty = np.where(draft.nodes.alive[nodes], share[:, asked].sum(axis=1), np.inf)
     order = np.lexsort((-np.arange(len(held)), -_device_left(draft, held), nodes, -empty)).tolist()
+    order = _least_stranding(draft, row, nodes, count, order)
     if len(held) - count > 1:
         order = _apart(order, np.where(draft.nodes.alive[nodes], nodes, -1).tolist())
     return [held[at] for at in order[:count]]
+
+
+def _least_stranding(draft: Draft, row: int, nodes: IntArray, count: int, order: list[int]) -> list[int]:
+    """The same order, but first the slots whose leaving strands least of what elastic work could fill."""
+    alive = draft.nodes.alive[nodes]
+    if not alive.all() or not np.isfinite(draft.request(row)).all():
+        return order
+    free = draft.free.copy()
+    for other in np.flatnonzero((draft.jobs.kind == TRAINING) & (draft.count > draft.need)).tolist():
+        for slot in draft.held(other)[int(draft.need[other]) :]:
+            free[slot.node] += draft.request(other)  # surplus is as good as free
+    held = np.bincount(nodes, minlength=len(free))
+    leaving = filling.leaving(draft, draft.request(row), free, held, count)
+    first: list[int] = []
+    for at in order:
+        if leaving.get(int(nodes[at]), 0):
+            leaving[int(nodes[at])] -= 1
+            first.append(at)
+    return first + [at for at in order if at not in set(first)]
 
 
 def _device_left(draft: Draft, held: list[Slot]) -> FloatArray:
