@@ -195,7 +195,7 @@ def _score(free: FloatArray, capacity: FloatArray, beside: IntArray) -> FloatArr
 
     Least requested, balanced between CPU and memory, and few pods of the same owner.
     """
-    left = (free / capacity)[:, [CPU, MEMORY]]
+    left = free[:, [CPU, MEMORY]] / capacity[:, [CPU, MEMORY]]
     balanced = 10.0 * (1.0 - np.abs(left[:, 0] - left[:, 1]))
     most = int(beside.max())
     spread = 10.0 * (most - beside) / most if most else np.full(len(free), 10.0)
