@@ -59,8 +59,7 @@ def _refill(door: Door, line: Line) -> None:
     """What lost replicas gets them back; what cannot be whole again is suspended."""
     draft = door.draft
     while queue := line.pop():
-        row = queue.head()
-        queue.waiting.pop()
+        row = queue.pop()
         line.back(queue)
         claim = claims.claim_of(draft, row)
         if not door.take(claim):
@@ -114,7 +113,7 @@ class _Turns:
         got = self.door.take(replace(asked, most=most))
         self.line.served(asked.team, asked.request * got)
         if got == whole.count:
-            queue.waiting.pop()
+            queue.pop()
             self.line.back(queue)
         elif got == asked.count:
             self.limited.append(queue)
@@ -128,7 +127,7 @@ class _Turns:
         """The queue waits for room; an older one than the reservation's takes it over, and those barred try again."""
         self.blocked.append(queue)
         held = self.door.reserved
-        if self.reserves and (held is None or self._age(queue) < self._age_of(held.row)):
+        if self.reserves and (held is None or queue.oldest() < self._age_of(held.row)):
             self._reserve(self.blocked)
             self._again(self.barred)
 
@@ -171,18 +170,14 @@ class _Turns:
         if not self.reserves:
             return
         self.door.reserved = None
-        for queue in sorted(queues, key=self._age):
+        for queue in sorted(queues, key=Queue.oldest):
             if queue not in self.blocked and self._could_fit(queue):
                 continue
-            row = min(queue.waiting, key=lambda place: place[3:])[-1]
+            row = queue.oldest()[1]
             claim = claims.claim_of(self.draft, row)
             self.door.reserved = reservation.reserve(self.door.holdings, claim, self.door.takeable(claim))
             if self.door.reserved is not None:
                 return
-
-    def _age(self, queue: Queue) -> tuple[float, int]:
-        time_s, row = min(place[3:] for place in queue.waiting)
-        return float(time_s), int(row)
 
     def _age_of(self, row: int) -> tuple[float, int]:
         return float(self.draft.jobs.submitted_s[row]), row

@@ -83,6 +83,20 @@ class Queue:
     shape: int
     count: int  # replicas that each still asks for
     waiting: list[_Place]
+    _oldest: tuple[float, int] | None = None
+
+    def oldest(self) -> tuple[float, int]:
+        """(time, row) of who was submitted first."""
+        if self._oldest is None:
+            self._oldest = min((place[3], place[4]) for place in self.waiting)
+        return self._oldest
+
+    def pop(self) -> int:
+        """The head leaves the queue."""
+        row = self.waiting.pop()[-1]
+        if self._oldest is not None and self._oldest[1] == row:
+            self._oldest = None
+        return row
 
     def head(self) -> int:
         """The row that is first in this queue."""
