@@ -61,9 +61,9 @@ def simulate(
     if json_path:
         _write(Path(json_path), json.dumps(report.rows(head, outcomes), indent=1) + "\n")
     if plot:
-        from springtide.sim import plot as picture
+        from springtide.sim.plot import plot as draw
 
-        picture.plot(head, outcomes, Path(plot))
+        draw(head, outcomes, Path(plot))
 
 
 def _options(
