@@ -112,10 +112,10 @@ class _Auction:
         within = self._within_limit(claim)
         if within is None:
             return []
-        got = door.take(self._beside_reservation(within))
+        got = door.take(within)
         if got == within.count:
             return []
-        rest = self._beside_reservation(replace(within, count=within.count - got))
+        rest = replace(within, count=within.count - got)
         beaten = self._replace(rest) if replaces else []
         if beaten:
             self._hopeless.clear()
@@ -156,12 +156,6 @@ class _Auction:
         running = running[(self.draft.count[running] > 0) & (running != claim.row)]
         indices, _ = preemption.units(door.holdings, claim, running)
         return bool(claims.fits(self.draft, claim, *door.holdings.without(indices)).sum() >= claim.count)
-
-    def _beside_reservation(self, claim: Claim) -> Claim:
-        held = self.door.reserved
-        if held is None:
-            return claim
-        return replace(claim, most=held.most(self.draft, claim.row, claim.request))
 
     def _refuse(self, claim: Claim) -> None:
         """A bid that would fit, were it alone, makes the resources that it asks for contested."""

@@ -52,6 +52,21 @@ class Draft:
         """The job's slots as drafted, to look at: first those that it had first."""
         return self._held.get(row, self.snapshot.held[row])
 
+    def held_nodes(self, row: int) -> int:
+        """On how many nodes it is as drafted."""
+        return len({slot.node for slot in self.holding(row)})
+
+    def moved(self, row: int) -> bool:
+        """Whether its slots are others than it has."""
+        return row in self._held and sorted(self._held[row]) != sorted(self.snapshot.held[row])
+
+    def holdings(self, rows: Sequence[int]) -> list[Sequence[Slot]]:
+        """`holding` of many."""
+        held = self.snapshot.held
+        if self._held:
+            return [self._held[row] if row in self._held else held[row] for row in rows]
+        return [held[row] for row in rows]
+
     def take(self, row: int, slots: Iterable[Slot], reason: Reason) -> None:
         """Gives the job these slots; what they need was free, or its devices are shared in turns."""
         taken = list(slots)

@@ -114,7 +114,7 @@ class Holdings:
         return self._table
 
     def _built(self, rows: list[int]) -> tuple[IntArray, ...]:
-        held = [self.draft.holding(row) for row in rows]
+        held = self.draft.holdings(rows)
         counts = np.fromiter(map(len, held), dtype=np.int64, count=len(held))
         numbers = chain.from_iterable(chain.from_iterable(held))
         flat = np.fromiter(numbers, dtype=np.int64, count=2 * int(counts.sum())).reshape(-1, 2)

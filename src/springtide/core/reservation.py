@@ -15,7 +15,6 @@ from springtide.core.claims import Claim
 from springtide.core.draft import Draft
 from springtide.core.holdings import Holdings, return_slots
 from springtide.core.resources import GPU, FloatArray, IntArray
-from springtide.core.snapshot import GONE
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -59,25 +58,24 @@ def reserve(holdings: Holdings, claim: Claim, takeable: IntArray) -> Reservation
     others[takeable] = False
     waited = np.flatnonzero(others & (holdings.row != claim.row))
     ends = end_s(draft, holdings.row[waited])
-    now = claims.fits(draft, claim, free, device_free)
-
-    def at(moment_s: float) -> tuple[FloatArray, FloatArray]:
-        ended = waited[ends <= moment_s]
-        later, devices_later = free.copy(), device_free.copy()
-        return_slots(later, devices_later, holdings.node[ended], holdings.devices[ended], holdings.request(ended))
-        return later, devices_later
-
+    order = np.argsort(ends, kind="stable")
+    waited, ends = waited[order], ends[order]
     moments = [*np.unique(ends[np.isfinite(ends)]).tolist(), float("inf")]
-    low, high = -1, len(moments) - 1
-    while high - low > 1:
+    upto = [0, *np.searchsorted(ends, moments, side="right").tolist()]  # how many have ended by each moment
+    low, high, before = -1, len(moments), (free, device_free)
+    while high - low > 1:  # the claim does not fit at `low`, where `before` is free, and does at `high`
         middle = (low + high) // 2
-        enough = claims.fits(draft, claim, *at(moments[middle])).sum() >= claim.count
-        low, high = (low, middle) if enough else (middle, high)
-    then = at(moments[high])
-    room = claims.fits(draft, claim, *then)
-    if room.sum() < claim.count:
+        later = before[0].copy(), before[1].copy()
+        ended = waited[upto[low + 1] : upto[middle + 1]]
+        return_slots(*later, holdings.node[ended], holdings.devices[ended], holdings.request(ended))
+        room = claims.fits(draft, claim, *later)
+        if room.sum() >= claim.count:
+            high, then, where_room = middle, later, room
+        else:
+            low, before = middle, later
+    if high == len(moments):
         return None
-    where = claims.spread(room, now, claim.count)
+    where = claims.spread(where_room, claims.fits(draft, claim, free, device_free), claim.count)
     return Reservation(claim.row, moments[high], where, *_beside(claim, where, *then))
 
 
@@ -96,9 +94,3 @@ def _beside(
                 if bits >> device & 1:
                     devices_left[place, device] -= min(gpu, 1.0)
     return left, devices_left
-
-
-def oldest(draft: Draft, rows: IntArray) -> int:
-    """Of these rows the one that was submitted first."""
-    assert (draft.jobs.kind[rows] != GONE).all()
-    return int(rows[np.lexsort((rows, draft.jobs.submitted_s[rows]))[0]])
