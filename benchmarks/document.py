@@ -13,6 +13,7 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
+from benchmarks import planner as planner_benchmark
 from benchmarks import table, works
 from benchmarks.table import Row
 
@@ -75,6 +76,7 @@ def _elastic(words: str, metric: str, limit: float, *names: str) -> Target:
     return Target(words, "elastic", metric, names, ("springtide",), 4, limit, "s")
 
 
+WHOLE = str(planner_benchmark.WHOLE)
 OURS = ("M = workers", "default M")
 STEADY = [
     # against, work, systems, workers, at most
@@ -99,6 +101,8 @@ TARGETS = [
     ),
     Target("memory of four against ddp", "memory", "memory / ddp", (), ("M = 4",), 4, 0.6, ""),
     Target("pause for a checkpoint of 600 MB", "checkpoint", "checkpoint: pause", (), ("springtide",), 2, 0.01, "s"),
+    Target("full plan of 100,000 replicas", "planner", "everything waits", (WHOLE,), ("springtide",), 0, 1.0, "s"),
+    Target("plan after one job has arrived", "planner", "one job has arrived", (WHOLE,), ("springtide",), 0, 0.02, "s"),
     Target("padding, sequences by length", "sequence", "padding", (), ("by_length, default M",), 1, 5.0, "%"),
 ]
 
@@ -120,7 +124,7 @@ def targets() -> str:
 
 
 def machine() -> str:
-    names = ("steady", "elastic", "memory", "checkpoint", "sequence", "scaling")
+    names = ("steady", "elastic", "memory", "checkpoint", "sequence", "scaling", "planner")
     said = {row.note for name in names for row in rows_of(name) if row.system == "machine"}
     return "\n\n".join(sorted(said)) or MISSING
 
@@ -171,6 +175,17 @@ def sequence() -> str:
     return f"Sequences learnt from a second (in brackets: ratio to bucketed):\n\n{learnt}\n\nPadding:\n\n{share}"
 
 
+PASSES = ("everything waits", "everything runs", "one job has arrived", "one job has ended")
+
+
+def planner() -> str:
+    rows = rows_of("planner")
+    passes = [Row(row.work, row.metric, 0, "pass", row.value, row.unit) for row in rows if row.metric in PASSES]
+    memory = [Row(row.work, row.metric, 0, "pass", row.value, row.unit) for row in rows if row.metric == "memory"]
+    power = grid([Row(row.work, "power", 0, "power", row.value, "") for row in rows if row.metric == "power"], "power")
+    return f"{grid(passes + memory, 'pass')}\n\nCost grows with this power of what grows:\n\n{power}"
+
+
 SECTIONS: dict[str, Callable[[], str]] = {
     "machine": machine,
     "targets": targets,
@@ -181,6 +196,7 @@ SECTIONS: dict[str, Callable[[], str]] = {
     "checkpoint": lambda: by_metric(rows_of("checkpoint")),
     "sequence": sequence,
     "scaling": scaling,
+    "planner": planner,
 }
 
 

@@ -16,7 +16,7 @@ from springtide.cli.run import launch_options, run
 from springtide.spec import Refused, SpringtideError, UserError, quantities
 from springtide.spec.quantities import Blow, Every, Range
 
-COMMANDS = ("run", "ps", "resize", "stop", "checkpoints", "schema", "doctor", "completion", "version")
+COMMANDS = ("run", "ps", "resize", "stop", "checkpoints", "schema", "simulate", "doctor", "completion", "version")
 NOT_SAID = dict.fromkeys(("workers", "start", "name", "checkpoint", "every", "seed", "sample", "keep", "threads"))
 NOT_SAID |= {"fresh": False, "chaos": ()}
 
