@@ -15,6 +15,7 @@ import numpy as np
 from springtide.core import resources
 from springtide.core.curves import CurveTable, prior
 from springtide.core.draft import book, remove_last
+from springtide.core.fragments import Mix
 from springtide.core.load import Load
 from springtide.core.market import Prices, charged
 from springtide.core.plan import Plan, Verb
@@ -163,7 +164,7 @@ class Cluster:
         """The cluster as it is; valid until the next change."""
         jobs = Jobs(names=self.names, stages=self._stages, loads=self.loads, **self._columns)
         return Snapshot(
-            now_s, self.nodes, self.teams, self._shapes.table(), self.curves.table(), jobs, self.held,
+            now_s, self.nodes, self.teams, self._shapes.table(self.nodes.labels), self.curves.table(), jobs, self.held,
             self.free, self.device_free, self.prices, self.settings,
         )  # fmt: skip
 
@@ -231,6 +232,8 @@ class _ShapeTable:
         self._index: dict[tuple[object, ...], int] = {}
         self._stacked: FloatArray = np.zeros((0, resources.COUNT))
 
+        self._mix: Mix | None = None
+        self._relearn = 0.0  # arrivals after which the mix is learnt anew
     @classmethod
     def of(cls, shapes: Shapes) -> _ShapeTable:
         table = cls()
@@ -238,6 +241,7 @@ class _ShapeTable:
             table.add(request, wishes)
         table.seen[: len(shapes.seen)] = shapes.seen
         return table
+        table._mix, table._relearn = shapes.mix, 1.5 * shapes.mix.arrivals
 
     def add(self, request: FloatArray, wishes: Mapping[str, tuple[str, ...]]) -> int:
         key = (request.tobytes(), tuple(sorted(wishes.items())))
@@ -250,10 +254,15 @@ class _ShapeTable:
             self._stacked = np.zeros((0, resources.COUNT))
         return self._index[key]
 
-    def table(self) -> Shapes:
+    def table(self, labels: Sequence[Mapping[str, str]]) -> Shapes:
         if len(self._stacked) != len(self.requests):
-            self._stacked = np.array(self.requests)
-        return Shapes(self._stacked, self._wishes, self.seen[: len(self.requests)])
+            self._stacked = np.array(self.requests).reshape(-1, resources.COUNT)
+        seen = self.seen[: len(self.requests)]
+        total = float(seen.sum())
+        if self._mix is None or total >= self._relearn:
+            self._mix = Mix(self._stacked, list(self._wishes), seen.copy(), labels)
+            self._relearn = 1.5 * total
+        return Shapes(self._stacked, self._wishes, seen, self._mix)
 
 
 def make_nodes(

@@ -5,8 +5,12 @@ from __future__ import annotations
 import numpy as np
 
 from springtide.core.draft import Draft
-from springtide.core.resources import GPU, SLACK, BoolArray, FloatArray
+from springtide.core.resources import GPU, SLACK, BoolArray, FloatArray, IntArray
 from springtide.core.snapshot import Slot
+
+OPENING = 0.3  # GPUs of waste that one would rather have than begin an untouched node, which could still hold anything
+ROOMY = 0.0125  # per free GPU of a node: where much is left, more can still come that fits well
+_EQUAL = 1e-6  # GPUs: nodes whose waste grows alike are equally good
 
 
 def allowed(draft: Draft, row: int) -> BoolArray:
@@ -53,6 +57,8 @@ def choose(draft: Draft, row: int, count: int, most: FloatArray | None = None) -
         fits = np.minimum(fits, most)
     if not fits.any():
         return []
+    if count == 1 and draft.snapshot.shapes.mix.mixed:
+        return [_least_stranding(draft, row, np.flatnonzero(fits > 0))]
     finite = np.where(np.isfinite(draft.nodes.capacity) & (draft.nodes.capacity > 0), draft.nodes.capacity, np.inf)
     rest = np.where(np.isfinite(finite), draft.free - request, 0.0) / finite
     left = np.where(fits > 0, rest[:, request > 0].sum(axis=1), np.inf)
@@ -68,3 +74,19 @@ def choose(draft: Draft, row: int, count: int, most: FloatArray | None = None) -
                 if bits >> device & 1:
                     free[device] -= min(float(request[GPU]), 1.0)
     return slots
+
+
+def _least_stranding(draft: Draft, row: int, nodes: IntArray) -> Slot:
+    """The slot on one of `nodes` by which least is stranded; of equally good nodes the first."""
+    snapshot, request = draft.snapshot, draft.request(row)
+    shape = int(draft.jobs.shape[row])
+    cost, share = snapshot.shapes.mix.gradient.cost(
+        shape, request, nodes, draft.free, draft.device_free, draft.nodes.group
+    )
+    opened = (draft.free[nodes] >= draft.nodes.capacity[nodes]).all(axis=1)
+    cost = cost + OPENING * opened - ROOMY * (draft.free[nodes, GPU] - request[GPU])
+    at = int(np.argmax(cost <= cost.min() + _EQUAL))
+    node, free = int(nodes[at]), draft.device_free[nodes[at]]
+    if 0 < request[GPU] < 1:
+        return Slot(node, 1 << int(np.argmin(np.abs(free - share[at]))))
+    return Slot(node, devices(free, float(request[GPU])))

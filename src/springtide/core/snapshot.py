@@ -12,6 +12,7 @@ from typing import NamedTuple
 import numpy as np
 
 from springtide.core.curves import Curves
+from springtide.core.fragments import Mix
 from springtide.core.load import Load
 from springtide.core.market import Prices
 from springtide.core.resources import BoolArray, FloatArray, IntArray
@@ -66,7 +67,8 @@ class Shapes:
 
     request: FloatArray  # (S, 5)
     wishes: Sequence[Mapping[str, tuple[str, ...]]]  # required label -> values of which a node must have one
-    seen: FloatArray  # (S,) replicas that have arrived: the mix of work as learnt so far
+    seen: FloatArray  # (S,) replicas that have arrived
+    mix: Mix  # the mix of work as learnt so far: `seen` as it was when it had last grown by a half
 
 
 @dataclass(frozen=True, slots=True)

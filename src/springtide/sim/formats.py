@@ -57,6 +57,9 @@ FORMATS: dict[str, Format] = {
     "philly": Format(
         "philly", "jobs of Microsoft's Philly (ATC'19)", _columns("timestamp duration num_gpus gpu_time cluster")
     ),
+    "openb": Format(
+        "openb", "nodes and pods of Alibaba's openb (2023), by FGD's protocol", _columns("sn cpu_milli model")
+    ),
     "helios": Format("helios", "virtual clusters of Helios, each ten minutes (SC'21)", _columns("vc pending_gpu_num")),
     "dlrm": Format("dlrm", "instances of recommendation models (Alibaba 2025)", _columns("instance_sn rdma_request")),
     "gavel": Format("gavel", "throughputs on three kinds of GPUs (OSDI'20)", suffixes=(".json.gz", ".json")),
