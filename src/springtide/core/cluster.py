@@ -81,6 +81,7 @@ class Cluster:
         maximum: int | None = None,
         wishes: Mapping[str, tuple[str, ...]] | None = None,
         speeds: FloatArray | None = None,
+        apart: float = 1.0,
         stages: FloatArray | None = None,
         load: Load | None = None,
         **columns: float,
@@ -93,7 +94,7 @@ class Cluster:
         self.held[row] = ()
         shape = self._shapes.add(request, wishes or {})
         self._shapes.seen[shape] += minimum
-        curve = self.curves.add(prior(maximum if kind == TRAINING else 1) if speeds is None else speeds)
+        curve = self.curves.add(prior(maximum if kind == TRAINING else 1) if speeds is None else speeds, apart)
         values: dict[str, float] = {"restart_s": self.settings.restart_prior_s, "priority": 1} | columns
         values |= {"kind": kind, "minimum": minimum, "maximum": maximum, "shape": shape, "curve": curve}
         for column, (_, empty) in _COLUMNS.items():
@@ -231,17 +232,17 @@ class _ShapeTable:
         self._wishes: list[Mapping[str, tuple[str, ...]]] = []
         self._index: dict[tuple[object, ...], int] = {}
         self._stacked: FloatArray = np.zeros((0, resources.COUNT))
-
         self._mix: Mix | None = None
         self._relearn = 0.0  # arrivals after which the mix is learnt anew
+
     @classmethod
     def of(cls, shapes: Shapes) -> _ShapeTable:
         table = cls()
         for request, wishes in zip(shapes.request, shapes.wishes, strict=True):
             table.add(request, wishes)
         table.seen[: len(shapes.seen)] = shapes.seen
-        return table
         table._mix, table._relearn = shapes.mix, 1.5 * shapes.mix.arrivals
+        return table
 
     def add(self, request: FloatArray, wishes: Mapping[str, tuple[str, ...]]) -> int:
         key = (request.tobytes(), tuple(sorted(wishes.items())))

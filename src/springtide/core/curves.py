@@ -20,6 +20,12 @@ class Curves:
     speed: FloatArray  # (C, K + 1), relative to one replica; speed[:, 0] == 0
     up: IntArray  # (C, K + 1): the next useful size above n, or n where there is none
     down: IntArray  # (C, K + 1): the next useful size below n, or 0
+    apart: FloatArray  # (C,) share of that speed which is left on more nodes than it needs; 1 where nothing is known
+
+
+def fewest_nodes(replicas: int, per_node: int) -> int:
+    """Nodes that so many replicas need at least."""
+    return -(-replicas // max(per_node, 1))
 
 
 def of_microbatches(microbatches: int, maximum: int) -> FloatArray:
@@ -52,8 +58,9 @@ class CurveTable:
     """Curves by content: the same curve is kept once, however many jobs follow it."""
 
     def __init__(self) -> None:
-        self._index: dict[bytes, int] = {}
+        self._index: dict[tuple[bytes, float], int] = {}
         self._speeds: list[FloatArray] = []
+        self._apart: list[float] = []
         self._table: Curves | None = None
 
     @classmethod
@@ -61,16 +68,19 @@ class CurveTable:
         """A table of its own with these curves in the same rows."""
         table = cls()
         table._speeds = list(curves.speed)
-        table._index = {speeds.tobytes(): row for row, speeds in enumerate(table._speeds)}
+        table._apart = curves.apart.tolist()
+        known = zip(table._speeds, table._apart, strict=True)
+        table._index = {(speeds.tobytes(), apart): row for row, (speeds, apart) in enumerate(known)}
         table._table = curves
         return table
 
-    def add(self, speeds: FloatArray) -> int:
+    def add(self, speeds: FloatArray, apart: float = 1.0) -> int:
         """The row of this curve in the table."""
-        key = speeds.tobytes()
+        key = speeds.tobytes(), apart
         if key not in self._index:
             self._index[key] = len(self._speeds)
             self._speeds.append(speeds)
+            self._apart.append(apart)
             self._table = None
         return self._index[key]
 
@@ -83,7 +93,7 @@ class CurveTable:
                 speed[row, : len(speeds)] = speeds
                 speed[row, len(speeds) :] = speeds[-1]
             up, down = _useful(speed)
-            self._table = Curves(speed, up, down)
+            self._table = Curves(speed, up, down, np.array(self._apart))
         return self._table
 
 

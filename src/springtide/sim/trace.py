@@ -35,7 +35,8 @@ class Task:
     priority: int = 1
     work_known: bool = True  # whether the planner is told `work_s`
     speeds: FloatArray | None = None  # (maximum + 1,) relative to one replica; None: in proportion
-    curve_known: bool = True  # whether the planner is told `speeds`
+    apart: float = 1.0  # share of `speeds` that is left on more nodes than it needs
+    curve_known: bool = True  # whether the planner is told `speeds` and `apart`
     stages: FloatArray | None = None  # (4,) seconds of an iteration on disk, cpu, gpu, network
     bid_core: float = 0.0
     bid_gpu: float = 0.0
