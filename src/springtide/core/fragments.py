@@ -14,12 +14,14 @@ from functools import cached_property
 
 import numpy as np
 
+from springtide.core.filling_up import Sequences
 from springtide.core.gradient import Gradient
 from springtide.core.resources import GPU, BoolArray, FloatArray, IntArray
 
 DRAWS = 8  # sequences of arrivals
 LENGTH = 24  # arrivals in each
 _EPS = 1e-6
+_SHARE = 1e-4  # of a device; shares of thousandths are told apart
 
 
 class Mix:
@@ -65,63 +67,27 @@ class Mix:
         found: IntArray = np.minimum(np.searchsorted(ends, at * ends[-1]), len(ends) - 1)
         return found
 
+    @cached_property
+    def _sequences(self) -> Sequences:
+        return Sequences(self._rest, self._part, self._devices, self._meets, self._draws.T)
+
     def stranded(self, free: FloatArray, devices: FloatArray, group: IntArray) -> FloatArray:
         """(M,) of nodes with (M, 5) `free`, (M, D) `devices` free in ascending order, (M,) `group` of labels."""
         rest = free[:, self._kinds]
-        return self._at_the_end(rest, devices, group) + self._now(rest, devices, group)
+        holds = devices[:, None] >= self._parts[:, None] - _SHARE
+        could = self._could(rest, holds.sum(axis=2), group)
+        usable = (holds * devices[:, None]).sum(axis=2)[:, self._which]
+        idle: FloatArray = devices.sum(axis=1)
+        left = self._sequences.left(rest, devices, group)
+        found: FloatArray = idle - (could * usable) @ self._popular + left
+        return found
 
-    def _at_the_end(self, rest: FloatArray, devices: FloatArray, group: IntArray) -> FloatArray:
-        left: FloatArray = devices.sum(axis=1)
-        state, shapes = self._steps(self._could(rest, devices, group))
-        if not len(state):
-            return left
-        # One row per node and sequence to which anything could come; arrivals are played one after the other.
-        rest, free = rest[state], devices[state].astype(np.float32)
-        width = devices.shape[1]
-        place = np.arange(width)
-        for at in range(shapes.shape[1]):
-            shape = shapes[:, at]
-            active = int(np.searchsorted(-(shape >= 0).astype(np.int64), 0))
-            shape, now, here = shape[:active], rest[:active], free[:active]
-            part, asked = self._part[shape].astype(np.float32)[:, None], self._rest[shape]
-            begin = (here < part - np.float32(1e-4)).sum(axis=1)
-            fits = (now >= asked - self._tiny[shape]).all(axis=1) & (width - begin >= self._devices[shape])
-            if not fits.any():
-                continue
-            now -= fits[:, None] * asked
-            end = begin + self._devices[shape] * fits  # of those that hold it the tightest
-            here -= ((place >= begin[:, None]) & (place < end[:, None])) * part
-            here.sort(axis=1)
-        taken = left[state] - free.sum(axis=1, dtype=np.float64)
-        rest_left: FloatArray = left - np.bincount(state, weights=taken, minlength=len(left)) / DRAWS
-        return rest_left
-
-    def _steps(self, could: BoolArray) -> tuple[IntArray, IntArray]:
-        """Of (M, S) which shapes could go where: the node of each row, and what may come there, -1 behind the last;
-        rows to which most comes first. What does not fit at first never will, so it is left out."""
-        come = could[:, self._draws].transpose(0, 2, 1).reshape(-1, LENGTH)
-        counts = come.sum(axis=1)
-        rows = np.argsort(-counts, kind="stable")[: int((counts > 0).sum())]
-        if not len(rows):
-            return rows, np.zeros((0, 0), dtype=np.int64)
-        most = int(counts[rows[0]])
-        order = np.argsort(~come[rows], axis=1, kind="stable")[:, :most]
-        shapes = np.take_along_axis(self._draws.T[rows % DRAWS], order, axis=1)
-        return rows // DRAWS, np.where(np.arange(most) < counts[rows, None], shapes, -1)
-
-    def _could(self, rest: FloatArray, devices: FloatArray, group: IntArray) -> BoolArray:
-        """(M, S) whether one replica of each shape fits now."""
-        holding = (devices[:, None] >= self._parts[:, None] - 1e-4).sum(axis=2)
+    def _could(self, rest: FloatArray, holding: IntArray, group: IntArray) -> BoolArray:
+        """(M, S) whether one replica of each shape fits now; (M, P) devices hold each size of a part."""
         fits: BoolArray = self._meets[group] & (holding[:, self._which] >= self._devices)
         for kind in range(rest.shape[1]):
             fits &= rest[:, kind, None] >= self._rest[:, kind] - self._tiny[:, kind]
         return fits
-
-    def _now(self, rest: FloatArray, devices: FloatArray, group: IntArray) -> FloatArray:
-        holds = devices[:, None] >= self._parts[:, None] - 1e-4
-        usable = (holds * devices[:, None]).sum(axis=2)[:, self._which]
-        idle: FloatArray = devices.sum(axis=1) - (self._could(rest, devices, group) * usable) @ self._popular
-        return idle
 
 
 def _meet(labels: Mapping[str, str], wishes: Mapping[str, tuple[str, ...]]) -> bool:

@@ -64,6 +64,18 @@ class Gradient:
             seen[stale] = marks[changed]
         return cost[fits], device[fits]
 
+    def by_device(self, request: FloatArray, free: FloatArray, devices: FloatArray, group: int) -> FloatArray:
+        """(D,) growth on one node with (5,) `free` by the device that gets the share; inf where it does not fit."""
+        fits = np.flatnonzero(devices >= request[GPU] - SLACK)
+        after = np.repeat(np.clip(devices, 0, None)[None], len(fits) + 1, axis=0)
+        after[np.arange(len(fits)), fits] -= request[GPU]
+        rest = np.repeat((free - request)[None], len(fits) + 1, axis=0)
+        rest[-1] = free
+        measured = self._measured(rest, np.sort(after), np.full(len(rest), group))
+        grown = np.full(len(devices), np.inf)
+        grown[fits] = measured[:-1] - measured[-1]
+        return grown
+
     def _grown(
         self, request: FloatArray, free: FloatArray, devices: FloatArray, group: IntArray
     ) -> tuple[FloatArray, FloatArray]:

@@ -90,12 +90,19 @@ class Fgd(Placer):
 
     def slot(self, draft: Draft, row: int, nodes: IntArray) -> Slot:
         request, shape = draft.request(row), int(draft.jobs.shape[row])
-        grown, share = self._gradient.cost(shape, request, nodes, draft.free, draft.device_free, draft.nodes.group)
-        at = int(np.argmax(np.floor(100 / (1 + np.exp(grown)) + 1e-9)))
-        node, free = int(nodes[at]), draft.device_free[nodes[at]]
+        group = draft.nodes.group
+        grown, _ = self._gradient.cost(shape, request, nodes, draft.free, draft.device_free, group)
+        node = int(nodes[np.argmax(_score(grown))])
+        free = draft.device_free[node]
         if 0 < request[GPU] < 1:
-            return Slot(node, 1 << int(np.argmin(np.abs(free - share[at]))))
+            each = self._gradient.by_device(request, draft.free[node], free, int(group[node]))
+            return Slot(node, 1 << int(np.argmax(_score(each))))
         return Slot(node, placement.devices(free, float(request[GPU])))
+
+
+def _score(grown: FloatArray) -> FloatArray:
+    score: FloatArray = np.floor(100 / (1 + np.exp(np.minimum(grown, 99.0))) + 1e-9)
+    return score
 
 
 def typical(trace: Trace) -> Callable[[FloatArray, FloatArray, IntArray], FloatArray]:

@@ -1,0 +1,103 @@
+"""Nodes filled by sequences of arrivals, one arrival after the other: how much GPU nobody came for.
+
+A handful of states is measured at a time, and most arrivals do not fit, so this is plain integer arithmetic: a node's
+free amounts are one integer with a field per resource, where one subtraction shows whether all of a request fits, and
+the free shares of its devices are a number that names them, with a table of what each request makes of it.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+
+import numpy as np
+
+from springtide.core.resources import BoolArray, FloatArray, IntArray
+
+_FIELD = 48  # bits of one resource's field; the highest stays set as long as nothing was borrowed
+_STEPS = 2**24  # in which the largest request of a resource is counted
+_ROUNDING = 64  # steps by which many rounded requests may exceed their sum
+_PARTS = 10_000  # of a device
+_UNKNOWN, _NOT = -2, -1
+
+
+class Sequences:
+    """Sequences of shapes, (K, L), that come to a node; each is placed where its share fits tightest, or not at all."""
+
+    def __init__(
+        self, rest: FloatArray, part: FloatArray, devices: IntArray, meets: BoolArray, draws: IntArray
+    ) -> None:
+        """`rest` (S, R) asked beside GPUs, `part` (S,) of each of `devices` (S,); `meets` (G, S): allowed by labels."""
+        kinds = rest.shape[1]
+        self._step = np.maximum(rest.max(axis=0, initial=0.0), 1e-9) / _STEPS
+        asked = np.ceil(rest / self._step - 1e-6).astype(np.int64).tolist()
+        packed = [_packed(row) for row in asked]
+        self._guard = sum(1 << (_FIELD * kind + _FIELD - 1) for kind in range(kinds))
+        parts = np.round(part * _PARTS).astype(np.int64).tolist()
+        sizes = list(zip(parts, devices.tolist(), strict=True))
+        self._sizes = sorted(set(sizes) | {(0, 0)})
+        number = {size: at for at, size in enumerate(self._sizes)}
+        steps = [(packed[shape], number[sizes[shape]]) for shape in range(len(packed))]
+        self._steps = [[[steps[k] for k in draw if may[k]] for draw in draws.tolist()] for may in meets.tolist()]
+        self._states: list[tuple[int, ...]] = []  # free parts of devices, ascending
+        self._named: dict[tuple[int, ...], int] = {}
+        self._after: list[list[int]] = []  # per state and size: the state that it becomes
+        self._idle: list[int] = []
+
+    def left(self, rest: FloatArray, devices: FloatArray, group: IntArray) -> FloatArray:
+        """(M,) idle GPUs in the mean of the sequences, on nodes with (M, R) `rest` and (M, D) `devices` free."""
+        most = float(2 ** (_FIELD - 2))
+        amounts = np.minimum(np.floor(rest / self._step) + _ROUNDING, most).astype(np.int64).tolist()
+        parts = np.round(devices * _PARTS).astype(np.int64).tolist()
+        found = [
+            self._left(_packed(amount) | self._guard, self._name(tuple(free)), self._steps[labels])
+            for amount, free, labels in zip(amounts, parts, group.tolist(), strict=True)
+        ]
+        return np.array(found, dtype=np.float64)
+
+    def _left(self, amount: int, state: int, sequences: list[list[tuple[int, int]]]) -> float:
+        after, guard, total = self._after, self._guard, 0
+        for sequence in sequences:
+            free, now = amount, state
+            for asked, size in sequence:
+                rest = free - asked
+                if rest & guard != guard:
+                    continue
+                if size:
+                    then = after[now][size]
+                    if then < 0:
+                        if then == _NOT:
+                            continue
+                        then = self._become(now, size)
+                        if then < 0:
+                            continue
+                    now = then
+                free = rest
+            total += self._idle[now]
+        return total / (_PARTS * max(len(sequences), 1))
+
+    def _become(self, state: int, size: int) -> int:
+        part, count = self._sizes[size]
+        free = list(self._states[state])
+        first = next((at for at, left in enumerate(free) if left >= part), len(free))
+        then = _NOT
+        if len(free) - first >= count:
+            free[first : first + count] = [left - part for left in free[first : first + count]]
+            then = self._name(tuple(sorted(free)))
+        self._after[state][size] = then
+        return then
+
+    def _name(self, free: tuple[int, ...]) -> int:
+        name = self._named.get(free)
+        if name is None:
+            name = self._named[free] = len(self._states)
+            self._states.append(free)
+            self._after.append([_UNKNOWN] * len(self._sizes))
+            self._idle.append(sum(free))
+        return name
+
+
+def _packed(amounts: Iterable[int]) -> int:
+    packed = 0
+    for kind, amount in enumerate(amounts):
+        packed |= amount << (_FIELD * kind)
+    return packed
