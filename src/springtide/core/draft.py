@@ -56,6 +56,10 @@ class Draft:
         """On how many nodes it is as drafted."""
         return len({slot.node for slot in self.holding(row)})
 
+    def touched(self) -> list[int]:
+        """Rows whose slots the draft has looked at to change them."""
+        return list(self._held)
+
     def moved(self, row: int) -> bool:
         """Whether its slots are others than it has."""
         return row in self._held and sorted(self._held[row]) != sorted(self.snapshot.held[row])

@@ -12,7 +12,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from springtide.core import market, nearness, placement
+from springtide.core import market, nearness, placement, together
 from springtide.core.draft import Draft
 from springtide.core.holdings import return_slots
 from springtide.core.nearness import Arrangement
@@ -27,11 +27,27 @@ MARGIN = 0.05  # a replica changes hands when it is worth so much more there
 def deal(draft: Draft) -> None:
     """Gives free room to elastic jobs, then moves surplus among them."""
     worth = Worth(draft)
+    if _everybody(draft, worth):
+        worth = Worth(draft)
     if len(worth.rows):
         dealing = _Dealing(draft, worth)
         dealing.grow()
         while dealing.trade():
             dealing.grow()
+
+
+def _everybody(draft: Draft, worth: Worth) -> bool:
+    """Gives many jobs their best sizes at once where free room holds all of them, at nobody else's cost."""
+    if len(worth.rows) < together.WORTH_IT:
+        return False
+    best = np.argmax(worth.value, axis=1)
+    more = best - draft.count[worth.rows]
+    gains = (more > 0) & (worth.value[np.arange(len(best)), best] > worth.now * (1 + 1e-9))
+    rows = worth.rows[gains]
+    bidding = (draft.jobs.priority[rows] == 0).any()  # what they may have depends on prices
+    if len(rows) < together.WORTH_IT or bidding:
+        return False
+    return together.take_all(draft, rows, more[gains], Reason("grows to the best size that it has: there is room"))
 
 
 @dataclass(frozen=True, slots=True)
@@ -59,8 +75,9 @@ class _Dealing:
     def grow(self) -> None:
         """Free room, to whom a replica is worth most."""
         heap: list[tuple[float, int, int]] = []
-        room = {shape: self._free(shape) for shape in np.unique(self.shapes).tolist()}
-        for e in np.flatnonzero([room[shape] >= 1 for shape in self.shapes.tolist()]).tolist():
+        may = self.draft.count[self.worth.rows] < self.worth.most
+        room = {shape: self._free(shape) for shape in np.unique(self.shapes[may]).tolist()}
+        for e in [e for e in np.flatnonzero(may).tolist() if room[int(self.shapes[e])] >= 1]:
             self._offer(heap, e, room[int(self.shapes[e])])
         while heap:
             _, e, size = heapq.heappop(heap)
@@ -95,7 +112,10 @@ class _Dealing:
         """One step of surplus from one job to another of the same shape, the best there is; False if none pays."""
         for shape in np.unique(self.shapes).tolist():
             members = np.flatnonzero((self.shapes == shape) & ~self.turns)
-            surplus = self.draft.count[self.worth.rows[members]] > self.worth.least[members]
+            counts = self.draft.count[self.worth.rows[members]]
+            surplus = counts > self.worth.least[members]
+            if not (counts < self.worth.most[members]).any():
+                continue
             if len(members) > 1 and surplus.any() and self._trade(members, members[surplus], self._free(shape)):
                 return True
         return False

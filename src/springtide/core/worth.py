@@ -46,7 +46,18 @@ class Worth:
         self.weight = self._weights()
         self.per_node = self._per_node()
         self.value = self._values()
-        self.now = np.array([self.of(e, draft.held_nodes(row)) for e, row in enumerate(self.rows.tolist())])
+        self.now = self._now()
+
+    def _now(self) -> FloatArray:
+        """(E,) `of` for all: how many nodes a job is on is looked up only where that matters."""
+        draft, jobs = self.draft, self.draft.jobs
+        counts = np.minimum(draft.count[self.rows], self.speed.shape[1] - 1)
+        at = np.arange(len(self.rows))
+        same = draft.count[self.rows] == jobs.running[self.rows]
+        now: FloatArray = np.where(same, self.weight * self.speed[at, counts], self.value[at, counts])
+        for e in np.flatnonzero((self.apart < 1) | np.isin(self.rows, draft.touched())).tolist():
+            now[e] = self.of(e, draft.held_nodes(int(self.rows[e])))
+        return now
 
     def of(self, e: int, nodes: int) -> float:
         """What the drafted size is worth on so many nodes."""
