@@ -7,8 +7,10 @@ import math
 import numpy as np
 import pytest
 
-from springtide.core import Cluster, Plan, plan
+from springtide.core import Cluster, Plan, claims, plan, shrink
 from springtide.core.cluster import make_nodes
+from springtide.core.draft import Draft
+from springtide.core.holdings import Holdings
 from springtide.core.load import Load
 from springtide.core.plan import Verb
 from springtide.core.resources import vector
@@ -195,3 +197,25 @@ def test_a_job_that_no_node_could_hold_is_told_the_largest() -> None:
     cluster = a_pool(2, 4)
     row = add(cluster, "huge", 5)
     assert str(settle(cluster).waits[row]) == "waits for 5 gpu on one node: the largest, node-1, has 4"
+
+
+def test_where_lower_surplus_is_not_enough_it_goes_first_and_equals_add_the_rest() -> None:
+    cluster = a_pool(4, 4)
+    add(cluster, "equal", 1, kind=TRAINING, maximum=4, priority=2)
+    add(cluster, "lower", 1, kind=TRAINING, maximum=4, priority=1)
+    settle(cluster)
+    add(cluster, "new", 1, replicas=4, priority=2)
+    settle(cluster)
+    assert running(cluster) == {"equal": 3, "lower": 1, "new": 4}
+
+
+def test_surplus_that_would_be_taken_in_vain_is_left() -> None:
+    """Who has most per weight holds no GPU."""
+    cluster = Cluster(make_nodes(np.array([vector(cpu=64, gpu=4)])))
+    cluster.add("on-cpus", kind=TRAINING, request=vector(cpu=15), minimum=1, maximum=4)
+    cluster.add("on-gpus", kind=TRAINING, request=vector(gpu=1), minimum=1, maximum=4)
+    settle(cluster)
+    row = add(cluster, "new", 2)
+    draft = Draft(cluster.snapshot(0.0))
+    shrink.make_room(Holdings(draft), claims.claim_of(draft, row))
+    assert draft.count.tolist()[:2] == [4, 2]
