@@ -18,7 +18,7 @@ from springtide.core.filling_up import Sequences
 from springtide.core.gradient import Gradient
 from springtide.core.resources import GPU, BoolArray, FloatArray, IntArray
 
-DRAWS = 8  # sequences of arrivals
+DRAWS = 32  # sequences of arrivals; with a few, which node is best depends on which were drawn
 LENGTH = 24  # arrivals in each
 _EPS = 1e-6
 _SHARE = 1e-4  # of a device; shares of thousandths are told apart
