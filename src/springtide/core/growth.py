@@ -22,6 +22,7 @@ from springtide.core.snapshot import Slot
 from springtide.core.worth import Worth
 
 MARGIN = 0.05  # a replica changes hands when it is worth so much more there
+TRIES = 24  # steps for which no good places are found, after which a pass looks for no others
 
 
 def deal(draft: Draft) -> None:
@@ -31,9 +32,8 @@ def deal(draft: Draft) -> None:
         worth = Worth(draft)
     if len(worth.rows):
         dealing = _Dealing(draft, worth)
-        dealing.grow()
-        while dealing.trade():
-            dealing.grow()
+        while dealing.grow() or dealing.trade():
+            pass
 
 
 def _everybody(draft: Draft, worth: Worth) -> bool:
@@ -72,35 +72,47 @@ class _Dealing:
         """Replicas as drafted."""
         return int(self.draft.count[self.worth.rows[e]])
 
-    def grow(self) -> None:
-        """Free room, to whom a replica is worth most."""
+    def grow(self) -> bool:
+        """Free room, to whom a replica is worth most: first the sizes, then each job's places at once."""
+        room = {shape: self._free(shape) for shape in np.unique(self.shapes).tolist()}
+        counts = self.draft.count[self.worth.rows].tolist()
         heap: list[tuple[float, int, int]] = []
-        may = self.draft.count[self.worth.rows] < self.worth.most
-        room = {shape: self._free(shape) for shape in np.unique(self.shapes[may]).tolist()}
-        for e in [e for e in np.flatnonzero(may).tolist() if room[int(self.shapes[e])] >= 1]:
-            self._offer(heap, e, room[int(self.shapes[e])])
+        order: dict[int, None] = {}
+        for e in np.flatnonzero([room[shape] >= 1 for shape in self.shapes.tolist()]).tolist():
+            self._offer(heap, e, counts[e], room[int(self.shapes[e])])
         while heap:
             _, e, size = heapq.heappop(heap)
-            free = self._free(int(self.shapes[e]))
-            if size - self.count(e) > free:
-                self._offer(heap, e, free)
-            elif self._resize(e, size, self.draft.free, self.draft.device_free, 0.0, []):
-                self._offer(heap, e, self._free(int(self.shapes[e])))
-            else:
-                self.stuck.add((e, size))
-                self._offer(heap, e, free)
+            shape = int(self.shapes[e])
+            if size - counts[e] <= room[shape]:
+                room[shape] -= size - counts[e]
+                counts[e] = size
+                order[e] = None
+            self._offer(heap, e, counts[e], room[shape])
+        grown = failed = 0
+        for e in order:
+            placed = self._place(e, counts[e])
+            grown, failed = grown + placed, failed + (not placed)
+            if failed >= TRIES:
+                break
+        return grown > 0
 
-    def _offer(self, heap: list[tuple[float, int, int]], e: int, free: float) -> None:
+    def _place(self, e: int, size: int) -> bool:
+        """The largest useful size up to this for which there are good places."""
+        now = self.count(e)
+        sizes = [m for m in range(size, now, -1) if self.worth.value[e, m] > self.worth.now[e]]
+        draft = self.draft
+        return any(self._resize(e, m, draft.free, draft.device_free, 0.0, []) for m in sizes)
+
+    def _offer(self, heap: list[tuple[float, int, int]], e: int, now: int, free: float) -> None:
         """The size to which it would grow best in so much room, if any."""
-        now, worth = self.count(e), self.worth
+        worth = self.worth
+        held = worth.now[e] if now == self.count(e) else worth.value[e, now]
         most = int(min(worth.most[e], now + free))
         if most <= now:
             return
-        rate = (worth.value[e, now + 1 : most + 1] - worth.now[e]) / np.arange(1, most - now + 1)
-        for stuck in [size for other, size in self.stuck if other == e and now < size <= most]:
-            rate[stuck - now - 1] = -1.0
+        rate = (worth.value[e, now + 1 : most + 1] - held) / np.arange(1, most - now + 1)
         best = int(np.argmax(rate))
-        if rate[best] > 1e-9 * worth.now[e]:
+        if rate[best] > 1e-9 * held:
             heapq.heappush(heap, (-float(rate[best] / worth.share[e]), e, now + 1 + best))
 
     def _free(self, shape: int) -> float:
@@ -141,6 +153,8 @@ class _Dealing:
             ):
                 return True
             score[at, wanted] = -np.inf
+            if len(self.stuck) >= TRIES:
+                return False
             self.stuck.add((int(members[at]), wanted))
         return False
 
