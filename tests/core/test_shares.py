@@ -35,7 +35,7 @@ def add(cluster: Cluster, name: str, **columns: float) -> None:
 def turns(cluster: Cluster) -> list[str]:
     """Names in the order in which they are due, if each is admitted when it is its turn."""
     draft = Draft(cluster.snapshot(0.0))
-    line = Line(draft, lacking(draft), Quota(draft).needed)
+    line = Line(draft, lacking(draft), Quota(draft))
     names = []
     while queue := line.pop():
         row = queue.waiting.pop()[-1]

@@ -49,7 +49,7 @@ def _serve(door: Door, priority: int) -> list[Queue]:
         return []
     ran = shares.refills(draft, rows)
     if ran.any():
-        _refill(door, Line(draft, rows[ran], door.quota.needed))
+        _refill(door, Line(draft, rows[ran], door.quota))
         rows = shares.lacking(draft)
         rows = rows[draft.jobs.priority[rows] == priority]
     return _Turns(door, rows).serve()
@@ -75,8 +75,9 @@ class _Turns:
         self.door = door
         self.draft = door.draft
         self.rows = rows
-        self.line = Line(door.draft, rows, door.quota.needed)
-        self.blocked: list[Queue] = []  # no room, whatever is taken
+        lost = door.hopeless(rows, int(door.draft.jobs.priority[rows[0]])) if len(rows) else np.zeros(0, dtype=bool)
+        self.line = Line(door.draft, rows[~lost], door.quota)
+        self.blocked: list[Queue] = shares.queues(door.draft, rows[lost])  # no room, whatever is taken
         self.limited: list[Queue] = []  # a team's limit
         self.barred: list[Queue] = []  # room only where it is reserved
         self.aware = False  # whether the reservation was looked for: not before somebody could start

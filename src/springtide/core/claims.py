@@ -9,7 +9,7 @@ import numpy as np
 from springtide.core import placement, resources
 from springtide.core.draft import Draft
 from springtide.core.holdings import Holdings, return_slots
-from springtide.core.resources import GPU, BoolArray, FloatArray, IntArray
+from springtide.core.resources import GPU, SLACK, BoolArray, FloatArray, IntArray
 from springtide.core.snapshot import SERVICE, Slot
 
 
@@ -46,6 +46,24 @@ def fits(draft: Draft, claim: Claim, free: FloatArray, device_free: FloatArray) 
     if claim.most is not None:
         room = np.minimum(room, claim.most)
     return np.minimum(room, claim.count)
+
+
+def nowhere(draft: Draft, shapes: IntArray, free: FloatArray, device_free: FloatArray) -> BoolArray:
+    """(len(shapes),) whether not even one replica of each shape has room on any node, its wishes aside."""
+    request = draft.snapshot.shapes.request[shapes]
+    fit = np.ones((len(shapes), len(free)), dtype=bool)
+    for kind in np.flatnonzero(request.any(axis=0)).tolist():
+        if kind != GPU:
+            np.logical_and(fit, free[:, kind] * (1 + SLACK) + SLACK >= request[:, kind, None], out=fit)
+        elif not device_free.shape[1]:
+            np.logical_and(fit, request[:, GPU, None] <= 0, out=fit)
+        else:
+            gpu = request[:, GPU, None]
+            whole = (device_free >= 1 - SLACK).sum(axis=1)
+            some = (gpu <= 0) | (device_free.max(axis=1) >= gpu - SLACK)
+            np.logical_and(fit, np.where(gpu >= 1, whole >= gpu, some), out=fit)
+    none: BoolArray = ~fit.any(axis=1)
+    return none
 
 
 def copies_within(room: FloatArray, claim: Claim) -> float:

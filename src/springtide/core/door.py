@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable
 from dataclasses import replace
+from functools import cached_property
 
 import numpy as np
 
@@ -14,9 +15,11 @@ from springtide.core.holdings import Holdings
 from springtide.core.quota import Quota
 from springtide.core.reasons import Reason
 from springtide.core.reservation import Reservation
-from springtide.core.resources import IntArray
+from springtide.core.resources import BoolArray, FloatArray, IntArray
 from springtide.core.shares import Queue
-from springtide.core.snapshot import Slot
+from springtide.core.snapshot import GONE, TRAINING, Slot
+
+MANY_SHAPES = 8  # below, looking at one after the other is as fast
 
 
 class Door:
@@ -84,6 +87,22 @@ class Door:
         free, device_free = self.holdings.without(self.takeable(claim, rows))
         return int(min(claims.fits(self.draft, claim, free, device_free).sum(), claim.count))
 
+    def hopeless(self, rows: IntArray, priority: int) -> BoolArray:
+        """(len(rows),) of one class: for whom no node would have room if everybody gave way who ever has to.
+
+        One look at all shapes at once: where hundreds of kinds wait, few of them need to be looked at node by node.
+        """
+        draft, jobs = self.draft, self.draft.jobs
+        shapes, which = np.unique(jobs.shape[rows], return_inverse=True)
+        if len(shapes) < MANY_SHAPES or self.quota.guaranteed:
+            return np.zeros(len(rows), dtype=bool)
+        may = (draft.count > 0) & (jobs.kind != GONE)
+        may &= (jobs.priority < priority) | ((jobs.kind == TRAINING) & (jobs.priority == priority))
+        free, device_free = draft.free, draft.device_free
+        if may.any() or len(shrink.surplus(draft)):
+            free, device_free = self.holdings.without(np.flatnonzero(may[self.holdings.row] | self.holdings.surplus()))
+        return claims.nowhere(draft, shapes, free, device_free)[which]
+
     def could_fit(self, claim: Claim) -> bool:
         """Whether room could be made for all of the claim (of a service's: for any)."""
         free = claims.fits(self.draft, claim, self.draft.free, self.draft.device_free).sum()
@@ -96,15 +115,25 @@ class Door:
 
     def empty_room(self, claim: Claim) -> float:
         """How many of the claim's replicas the living nodes would hold if nothing else ran."""
-        nodes = self.draft.nodes
         key = int(self.draft.jobs.shape[claim.row]), claim.count
         if key not in self._empty_room:
-            free = np.where(nodes.alive[:, None], nodes.capacity, 0.0)
-            there = np.arange(self.draft.device_free.shape[1])[None, :] < nodes.device_count[:, None]
-            device_free = np.where(there & nodes.alive[:, None], 1.0, -np.inf)
-            anywhere = replace(claim, most=None)
-            self._empty_room[key] = float(claims.fits(self.draft, anywhere, free, device_free).sum())
+            self._empty_room[key] = float(claims.fits(self.draft, replace(claim, most=None), *self._empty).sum())
         return self._empty_room[key]
+
+    def look_at_empty(self, shapes: IntArray) -> None:
+        """Looks at an empty pool for one replica of many shapes at once, so that `empty_room` need not for each."""
+        none = claims.nowhere(self.draft, shapes, *self._empty)
+        for shape, never in zip(shapes.tolist(), none.tolist(), strict=True):
+            if not self.draft.snapshot.shapes.wishes[shape]:
+                self._empty_room[shape, 1] = 0.0 if never else 1.0
+
+    @cached_property
+    def _empty(self) -> tuple[FloatArray, FloatArray]:
+        """Free room and devices of the living nodes if nothing ran."""
+        nodes = self.draft.nodes
+        there = np.arange(self.draft.device_free.shape[1])[None, :] < nodes.device_count[:, None]
+        alive = nodes.alive[:, None]
+        return np.where(alive, nodes.capacity, 0.0), np.where(there & alive, 1.0, -np.inf)
 
     def _made_room(self, claim: Claim) -> list[Slot]:
         where = shrink.make_room(self.holdings, claim)

@@ -28,13 +28,18 @@ class Quota:
         self.limit: FloatArray = self.guarantee + self.teams.borrow
         self.limited = bool(np.isfinite(self.limit).any())
         self.guaranteed = bool((self.guarantee > 0).any())
-        self.needed = rolled_up(minima(draft), self.chains)
         self._covered: dict[int, BoolArray] = {}
+
+    @cached_property
+    def needed(self) -> FloatArray:
+        """(T, 5) what the minima of each team and of those below it hold."""
+        return rolled_up(minima(self._draft), self.chains)
 
     def count(self, team: int, amount: FloatArray) -> None:
         """Minima of `amount` (5,) were admitted (below 0: given up) in this team."""
-        for each in self.chains[team]:
-            self.needed[each] += amount
+        if "needed" in self.__dict__:
+            for each in self.chains[team]:
+                self.needed[each] += amount
         self._covered.clear()
 
     def barrier(self, team: int, amount: FloatArray) -> int:

@@ -110,13 +110,13 @@ class Queue:
 class Line:
     """The queues of one class in the order in which their heads are due; teams take turns as their shares grow."""
 
-    def __init__(self, draft: Draft, rows: IntArray, held: FloatArray) -> None:
-        """`held` (T, 5): minima of each team, as rolled up, at the beginning."""
+    def __init__(self, draft: Draft, rows: IntArray, accounts: quota.Quota) -> None:
         teams = draft.snapshot.teams
-        self._chains = [chain[::-1] for chain in quota.chains(teams.parent)]
+        self._chains = [chain[::-1] for chain in accounts.chains]
         self._total = draft.nodes.total()
         self._weight = np.maximum(teams.weight, 1e-9)
-        self._share = team_share(draft, held).tolist()
+        one = len(rows) == 0 or bool((draft.jobs.team[rows] == draft.jobs.team[rows[0]]).all())
+        self._share = [0.0] * len(teams.names) if one else team_share(draft, accounts.needed).tolist()
         self._queues: dict[int, list[tuple[_Place, int, Queue]]] = {}  # team -> heap of its queues by their heads
         self._teams: list[tuple[list[float], int]] = []  # heap of those with queues; shares grow: a stale key is low
         self._turn = 0

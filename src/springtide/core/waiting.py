@@ -6,7 +6,7 @@ import numpy as np
 
 from springtide.core import claims, placement, shrink
 from springtide.core.claims import Claim
-from springtide.core.door import Door
+from springtide.core.door import MANY_SHAPES, Door
 from springtide.core.reasons import Figure, Reason
 from springtide.core.resources import GPU, KINDS, FloatArray
 from springtide.core.shares import Queue
@@ -14,23 +14,27 @@ from springtide.core.shares import Queue
 
 def explain(door: Door, waiting: list[Queue]) -> None:
     """Writes the reason of everybody who waits; the first queue's head is first in line."""
+    if len(waiting) >= MANY_SHAPES:
+        door.look_at_empty(np.unique([queue.shape for queue in waiting]))
+    free = np.maximum(door.draft.free[door.draft.nodes.alive], 0.0).sum(axis=0)
     for queue in waiting:
-        reason = _reason(door, queue, waiting[0].head())
+        reason = _reason(door, queue, waiting[0].head(), free)
         door.draft.waits.update(dict.fromkeys(queue.rows(), reason))
 
 
-def _reason(door: Door, queue: Queue, first: int) -> Reason:
+def _reason(door: Door, queue: Queue, first: int, free: FloatArray) -> Reason:
     draft = door.draft
     claim = claims.claim_of(draft, queue.head())
     if not door.fits_empty(claim):
         return _never(door, claim)
     barrier = door.quota.barrier(claim.team, claim.amount)
-    kind = _scarcest(door, claim, barrier)
+    kind = _scarcest(door, claim, barrier, free)
     team, uses = _team(door, claim.team if barrier < 0 else barrier, kind)
-    free = float(np.maximum(draft.free[draft.nodes.alive, kind], 0.0).sum())
     line = ("first in line is {} ({})", shrink.title(draft, first))
     template = "waits for {} {}: " + team + "; {} are free, " + line[0]
-    return Reason(template, (Figure(kind, claim.amount[kind]), KINDS[kind], *uses, Figure(kind, free), *line[1]))
+    return Reason(
+        template, (Figure(kind, claim.amount[kind]), KINDS[kind], *uses, Figure(kind, float(free[kind])), *line[1])
+    )
 
 
 def _team(door: Door, team: int, kind: int) -> tuple[str, tuple[object, ...]]:
@@ -70,15 +74,15 @@ def _never(door: Door, claim: Claim) -> Reason:
     return Reason("waits for {} {} on one node: the largest, {}, has {}", values)
 
 
-def _scarcest(door: Door, claim: Claim, barrier: int) -> int:
+def _scarcest(door: Door, claim: Claim, barrier: int, free: FloatArray) -> int:
     """The resource that it waits for: the one whose limit is passed by most, else that of which least is free."""
-    draft, quota = door.draft, door.quota
+    quota = door.quota
     if barrier >= 0:
         room: FloatArray = quota.limit[barrier] - quota.needed[barrier]
     elif claim.request[GPU] > 0:
         return GPU
     else:
-        room = np.maximum(draft.free[draft.nodes.alive], 0.0).sum(axis=0)
+        room = free
     asked = np.where(claim.amount > 0, claim.amount, 0.0)
     with np.errstate(divide="ignore", invalid="ignore"):
         over = np.where((asked > 0) & np.isfinite(room), asked / np.maximum(room, 1e-12), -1.0)
