@@ -51,7 +51,7 @@ def fits(draft: Draft, claim: Claim, free: FloatArray, device_free: FloatArray) 
 def nowhere(draft: Draft, shapes: IntArray, free: FloatArray, device_free: FloatArray) -> BoolArray:
     """(len(shapes),) whether not even one replica of each shape has room on any node, its wishes aside."""
     request = draft.snapshot.shapes.request[shapes]
-    fit = np.ones((len(shapes), len(free)), dtype=bool)
+    fit: BoolArray = np.ones((len(shapes), len(free)), dtype=bool)
     for kind in np.flatnonzero(request.any(axis=0)).tolist():
         if kind != GPU:
             np.logical_and(fit, free[:, kind] * (1 + SLACK) + SLACK >= request[:, kind, None], out=fit)
@@ -60,9 +60,9 @@ def nowhere(draft: Draft, shapes: IntArray, free: FloatArray, device_free: Float
         else:
             gpu = request[:, GPU, None]
             whole = (device_free >= 1 - SLACK).sum(axis=1)
-            some = (gpu <= 0) | (device_free.max(axis=1) >= gpu - SLACK)
+            some = np.logical_or(gpu <= 0, device_free.max(axis=1) >= gpu - SLACK)
             np.logical_and(fit, np.where(gpu >= 1, whole >= gpu, some), out=fit)
-    none: BoolArray = ~fit.any(axis=1)
+    none: BoolArray = np.logical_not(np.asarray(fit.any(axis=1)))
     return none
 
 
