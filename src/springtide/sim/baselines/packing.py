@@ -6,6 +6,7 @@ that comes first in the list is taken.
 
 from __future__ import annotations
 
+from abc import ABC, abstractmethod
 from collections import Counter
 from collections.abc import Callable
 
@@ -25,7 +26,7 @@ POPULAR = 0.95  # of the pods, by the most frequent shapes: the typical pods
 _FITS = Reason("its best score")
 
 
-class Placer:
+class Placer(ABC):
     """Places each waiting job of one replica where it scores best; nothing that runs is touched."""
 
     name = ""
@@ -44,9 +45,9 @@ class Placer:
                 draft.take(row, [self.slot(draft, row, nodes)], _FITS)
         return draft.plan()
 
+    @abstractmethod
     def slot(self, draft: Draft, row: int, nodes: IntArray) -> Slot:
         """The best of the nodes on which it fits."""
-        raise NotImplementedError
 
 
 class RandomFit(Placer):
