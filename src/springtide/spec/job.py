@@ -140,7 +140,11 @@ class Job:
     microbatches: int | None = None
     work: Work | None = None
     port: int | None = None
+    listen: Literal["handed", "own"] = "handed"  # the pool hands the socket over, or each replica binds
     load: Load | None = None
+    secrets: tuple[str, ...] = ()  # names of the team's secrets, which replicas find as files in $TIDE_SECRETS
+    scratch: float | None = None  # bytes that a replica may keep in $TIDE_SCRATCH; None: the engine's default
+    grace_s: float = 30.0  # between being told to end and being made to
 
     def __post_init__(self) -> None:
         given: Any = self.priority

@@ -169,6 +169,9 @@ _deadline = Text(amounts.deadline, "in 3h, or 2026-11-24T18:00", {"type": "strin
 _work = Text(amounts.work, "2h or 4000steps", _TIME, amounts.work_text)
 _microbatches = Text(amounts.count("microbatches", 8), "8", _whole())
 _port = Text(amounts.port, "8080", _whole(maximum=65535))
+_LISTEN = Choice({"handed": "handed", "own": "own"})
+_secrets = Items(_name, "[db-password]", single=True)
+_scratch = Text(amounts.memory, "10Gi", _numeric(_unit("[KkMmGgTt]?[Ii]?[Bb]?")), amounts.memory_text)
 _command = Items(_words, "[python, work.py]", least=1)
 _args = Items(_words, '["--steps", "400"]')
 _data = Items(_path_or_url, "[data/train.csv]", single=True)
@@ -198,7 +201,11 @@ JOB = Record(
         Field("microbatches", _microbatches, "Microbatches of a step, if known.", kinds=_TRAINING),
         Field("work", _work, "How long one replica alone would take, or how many steps, if known.", kinds=_ENDING),
         Field("port", _port, "The port that all its replicas share.", kinds=_SERVICE),
+        Field("listen", _LISTEN, "Whether the pool hands the socket over, or each replica binds.", kinds=_SERVICE),
         Field("load", _load, "What one replica carries, and what is expected.", kinds=_SERVICE),
+        Field("secrets", _secrets, "Names of the team's secrets: files in $TIDE_SECRETS."),
+        Field("scratch", _scratch, "What a replica may keep in $TIDE_SCRATCH: 10Gi."),
+        Field("grace", _duration, "Between being told to end and being made to.", attribute="grace_s"),
     ),
     lambda values: Job(kind=values["kind"], name=values["name"]),
     "kind: training, and the other fields below it",
