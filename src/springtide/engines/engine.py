@@ -1,9 +1,9 @@
 """What the pool says to an engine, and what it sees through it.
 
 An engine has four verbs: observe, start, stop, resize. Each may be repeated: what is there already is not started
-again, what has ended is not ended again. What an engine cannot do it refuses with a sentence (`Refused`), and the next round
-of the pool sees why. Everything here is plain data; the engines are `local` (processes of this machine) and `simulated`
-(virtual time and faults).
+again, what has ended is not ended again. What an engine cannot do it refuses with a sentence (`Refused`), and the next
+round of the pool sees why. Everything here is plain data; the engines are `local` (processes of this machine) and
+`simulated` (virtual time and faults).
 """
 
 from __future__ import annotations
