@@ -1,0 +1,132 @@
+"""A control group in the split trees (v1): one folder in each controller's tree, by the same path."""
+
+from __future__ import annotations
+
+import os
+import time
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+
+from springtide.engines.local.cgroups_v2 import ROUNDS, identity, kill_all, remove
+from springtide.engines.local.hierarchies import numbers, read, write
+from springtide.engines.local.limits import Limits
+
+_PERIOD_US = 100_000
+_LEAST_QUOTA_US = 1_000
+_SHARES_PER_WEIGHT = 1024 / 100
+_FREEZING_S = 0.2  # after which the processes are killed unfrozen
+
+
+@dataclass(frozen=True, slots=True)
+class SplitGroup:
+    """`bases` by the kernel's name of a controller; `path` lies below each. `unified`: a v2 group that only kills."""
+
+    bases: Mapping[str, Path]
+    path: Path
+    unified: Path | None = None
+    device: str | None = None  # "254:0", whose bandwidth is limited
+
+    def make(self, limits: Limits) -> None:
+        """The group is there with these limits; it may have been there. Raises OSError where it cannot be made."""
+        for folder in self.folders():
+            folder.mkdir(parents=True, exist_ok=True)
+        self.set(limits)
+
+    def set(self, limits: Limits) -> None:
+        """Other limits from now on; of a limit below what is used the kernel takes what it can."""
+        quota = -1 if limits.cpu is None else max(_LEAST_QUOTA_US, round(limits.cpu * _PERIOD_US))
+        self._write("cpu", "cpu.cfs_period_us", _PERIOD_US)
+        self._write("cpu", "cpu.cfs_quota_us", quota)
+        self._write("cpu", "cpu.shares", min(262_144, max(2, round(limits.weight * _SHARES_PER_WEIGHT))))
+        memory = -1 if limits.memory_bytes is None else limits.memory_bytes
+        # The limit with swap may never be below the one without: which goes first depends on the direction.
+        for _ in range(2):
+            self._write("memory", "memory.limit_in_bytes", memory)
+            self._write("memory", "memory.memsw.limit_in_bytes", memory)
+        self._write("pids", "pids.max", "max" if limits.pids is None else limits.pids)
+        if self.device:
+            rate = 0 if limits.disk_bytes_per_s is None else max(1, round(limits.disk_bytes_per_s))
+            self._write("blkio", "blkio.throttle.read_bps_device", f"{self.device} {rate}")
+            self._write("blkio", "blkio.throttle.write_bps_device", f"{self.device} {rate}")
+
+    def enter_here(self) -> None:
+        """The calling process is in the group from now on. Raises OSError."""
+        self.add(os.getpid())
+
+    def add(self, pid: int) -> None:
+        """Raises OSError: the process or the group is gone."""
+        for folder in self.folders():
+            (folder / "cgroup.procs").write_text(str(pid))
+
+    def pids(self) -> list[int]:
+        """Processes in it and below."""
+        folder = next(iter(self.folders()))
+        files = [folder / "cgroup.procs", *folder.glob("**/*/cgroup.procs")]
+        return [int(line) for file in files for line in read(file).split()]
+
+    def kill(self) -> None:
+        """SIGKILL to all in it and below, also to what they are forking."""
+        if self.unified and write(self.unified / self.path / "cgroup.kill", "1"):
+            return
+        # Frozen, a fork bomb stands still while its processes are named; the signal takes effect as they thaw.
+        self._freeze()
+        kill_all(self.pids, rounds=1 if "freezer" in self.bases else ROUNDS)
+        self._write("freezer", "freezer.state", "THAWED")
+
+    def _freeze(self) -> None:
+        self._write("freezer", "freezer.state", "FROZEN")
+        state, until = self._file("freezer", "freezer.state"), time.monotonic() + _FREEZING_S
+        while state and read(state).strip() == "FREEZING" and time.monotonic() < until:
+            time.sleep(0.001)
+
+    def oom_kills(self) -> int:
+        """How many processes of it the kernel has killed for lack of memory."""
+        folder = self._folder("memory")
+        files = [folder / "memory.oom_control", *folder.glob("**/*/memory.oom_control")] if folder else []
+        return sum(numbers(read(file)).get("oom_kill", 0) for file in files)
+
+    def cpu_s(self) -> float:
+        """Of it, of groups below, and of those that were below."""
+        text = read(self._file("cpuacct", "cpuacct.usage") or "/dev/null").strip()
+        return int(text) / 1e9 if text.isdigit() else 0.0
+
+    def memory_bytes(self) -> int:
+        """What it holds, without file contents that the kernel can drop."""
+        folder = self._folder("memory")
+        if folder is None:
+            return 0
+        held = read(folder / "memory.usage_in_bytes").strip()
+        dropped = numbers(read(folder / "memory.stat")).get("total_inactive_file", 0)
+        return max(0, int(held) - dropped) if held.isdigit() else 0
+
+    def disk_bytes(self) -> int:
+        """Read from and written to devices."""
+        lines = read(self._file("blkio", "blkio.throttle.io_service_bytes_recursive") or "/dev/null").splitlines()
+        return sum(int(line.split()[2]) for line in lines if line.split()[1:2] in (["Read"], ["Write"]))
+
+    def identity(self) -> int:
+        """Another number when the group was removed and made anew; 0: it is not there."""
+        return identity(next(iter(self.folders())))
+
+    def remove(self) -> bool:
+        """The group and those below it are gone; False: some process is still in one."""
+        gone = [remove(folder) for folder in self.folders()]
+        return all(gone)
+
+    def folders(self) -> list[Path]:
+        """One in each tree; controllers that are mounted together share one."""
+        bases = [*self.bases.values(), *([self.unified] if self.unified else [])]
+        return [base / self.path for base in dict.fromkeys(bases)]
+
+    def _folder(self, controller: str) -> Path | None:
+        base = self.bases.get(controller)
+        return base / self.path if base else None
+
+    def _file(self, controller: str, name: str) -> Path | None:
+        folder = self._folder(controller)
+        return folder / name if folder else None
+
+    def _write(self, controller: str, name: str, value: object) -> None:
+        if file := self._file(controller, name):
+            write(file, str(value))
