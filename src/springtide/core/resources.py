@@ -14,7 +14,6 @@ BoolArray: TypeAlias = NDArray[np.bool_]
 CPU, MEMORY, GPU, DISK, NETWORK = range(5)
 KINDS = ("cpu", "memory", "gpu", "disk", "network")
 COUNT = len(KINDS)
-MOST_DEVICES = 63  # of one node: a replica's devices are the bits of one int64
 # A hundredth of a millicore is nothing: sums of float64 requests may differ from their parts by less than this share.
 SLACK = 1e-9
 
