@@ -50,8 +50,14 @@ class Database:
 
     @contextmanager
     def writing(self) -> Iterator[sqlite3.Connection]:
-        """One transaction: on the disk when this ends, or nothing of it. SpringtideError: disk full, file broken."""
+        """One transaction: on the disk when this ends, or nothing of it; within another it is a part of that one.
+
+        SpringtideError: disk full, file broken.
+        """
         with self._lock:
+            if self._connection.in_transaction:
+                yield self._connection
+                return
             try:
                 self._connection.execute("BEGIN IMMEDIATE")
                 yield self._connection

@@ -19,3 +19,9 @@ class Refused(SpringtideError):
     """The input makes sense, but it is not allowed now (a run of that name is alive, a size outside the range)."""
 
     exit_code = 4
+
+
+class Unreachable(SpringtideError):
+    """No pool answers at the address that was asked."""
+
+    exit_code = 3
