@@ -167,6 +167,9 @@ class Engine(Protocol):
     def stop(self, job: str, replicas: Sequence[str], grace_s: float) -> None:
         """These replicas are told to end, and made to when the time is over; training writes a checkpoint first."""
 
+    def rest(self, job: str) -> None:
+        """Nothing of the job runs, and nothing will for a while: its socket is closed. What it keeps on disk stays."""
+
     def forget(self, job: str, replicas: Sequence[str] | None = None) -> None:
         """The ends of these replicas are on record, and no longer told; None: the job is over, nothing of it stays."""
 

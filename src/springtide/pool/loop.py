@@ -1,0 +1,447 @@
+"""The pool's loop, level-triggered: observe, snapshot, plan, record, carry out; then wait for something to happen.
+
+Nothing is remembered between rounds that could not be found out again: records lie in the store, what runs is asked of
+the engine. What a round decides is on the disk before the engine hears of it, so a crash between the two is a round
+that is carried out a little later.
+"""
+
+from __future__ import annotations
+
+import logging
+import threading
+import time
+from collections.abc import Callable, Iterable, Mapping
+from dataclasses import replace
+from pathlib import Path
+
+from springtide.core import planner
+from springtide.core.explain import Explanation, explain
+from springtide.core.forward import Forecast, forecast
+from springtide.core.market import Prices
+from springtide.core.plan import Action, Plan, Verb
+from springtide.core.snapshot import Snapshot
+from springtide.engines.engine import Engine, JobSeen, Notice, Observation, Phase, Task
+from springtide.pool import accounts, carrying, lifecycle, loads, picture
+from springtide.pool.accounts import Accounts
+from springtide.pool.carrying import Instruction, Resize, Start, Stop
+from springtide.pool.live import TeamUse
+from springtide.pool.picture import Picture
+from springtide.pool.records import JobRecord, State, Step
+from springtide.pool.store import Event, Round, Store
+from springtide.spec.errors import Refused, SpringtideError, UserError
+from springtide.spec.job import Job
+from springtide.spec.sharing import Pool
+
+TICK_S = 1.0
+SOON_S = 0.05  # between rounds while room changes hands
+LATER_S = 0.5  # while something takes long to end
+KEEP_USE_S, KEEP_LOADS_S = 10.0, 300.0
+ASK_AGAIN_S = 5.0  # after which a run that has not the size it should have is asked once more
+FIRST_REFUSAL_S, LAST_REFUSAL_S = 1.0, 30.0
+_log = logging.getLogger("springtide.pool")
+
+Secrets = Callable[[str, tuple[str, ...]], Mapping[str, bytes]]  # team, names -> values
+
+
+def no_secrets(team: str, names: tuple[str, ...]) -> Mapping[str, bytes]:
+    """Where no secrets are kept."""
+    del team, names
+    return {}
+
+
+class Loop:
+    """See the module. `round` may be called by itself, with a time, by whoever owns the clock; `run` repeats it."""
+
+    def __init__(
+        self, store: Store, engine: Engine, sources: Path, secrets: Secrets = no_secrets, learns_speeds: bool = True,
+    ) -> None:  # fmt: skip
+        self.store, self.engine, self.sources, self.secrets = store, engine, sources, secrets
+        self.records: dict[str, JobRecord] = {}
+        self.seconds: float = 0.0  # that the last round took
+        self._learns_speeds = learns_speeds
+        self._change = 0
+        self._drained: frozenset[str] = frozenset()
+        self._configured: object = None
+        self._picture = self._new_picture(Pool(nodes=tuple(engine.nodes())))
+        self._seen = Observation()
+        self._accounts = Accounts()
+        self._asked: dict[str, tuple[Instruction, float]] = {}
+        self._refusals: dict[str, tuple[str, float, float]] = {}  # job -> sentence, not before, pause
+        self._kept_s = {"use": 0.0, "loads": 0.0}
+        self._lock = threading.RLock()
+        self._quiet = threading.Event()
+        self._ending = threading.Event()
+        self._down = False
+        self._remember()
+
+    # --- rounds
+
+    def run(self) -> None:
+        """Round after round, until `end`. A round that fails is told in the log and tried again."""
+        while not self._ending.is_set():
+            began = time.monotonic()
+            try:
+                due_s = self.round(time.time())
+            except SpringtideError as error:
+                _log.error("%s", error)
+                due_s = TICK_S
+            except Exception:
+                _log.exception("a round of the pool failed; the next begins anew")
+                self._forget_everything()
+                due_s = TICK_S
+            self.seconds = time.monotonic() - began
+            self.engine.wait(due_s)
+
+    def end(self) -> None:
+        """`run` returns; what runs goes on."""
+        self._ending.set()
+        self.engine.wake()
+
+    def down(self, keep: bool, timeout_s: float = 120.0) -> bool:
+        """Stops all that runs, training with a checkpoint, unless it is to be kept; then ends. Whether all has ended.
+
+        Jobs stay as they are in the store: the next loop starts them again.
+        """
+        if not keep:
+            self._down = True
+            self.engine.wake()
+            self._quiet.wait(timeout_s)
+        self.end()
+        return keep or self._quiet.is_set()
+
+    def round(self, now_s: float) -> float:
+        """One round. Returns in how many seconds the next is due if nothing happens."""
+        seen = self.engine.observe()
+        with self._lock:
+            self._seen = seen
+            changes = Round()
+            self._hear_owners()
+            ended = self._advance(seen, changes, now_s)
+            self._plan(changes, now_s)
+            self._begin(changes, now_s)
+            self._book(seen, changes, now_s)
+            changes.events += [self._noticed(one) for one in seen.notices if one.job in self.records]
+            try:
+                self.store.keep(changes)
+            except BaseException:
+                self._forget_everything()
+                raise
+            over = [one for one in changes.jobs.values() if one.state.over]
+            told = [self._instructed(record, seen, now_s) for record in self.records.values()]
+        for instruction in (one for some in told for one in some):
+            self._carry_out(instruction, now_s)
+        self._let_go(seen, ended, over)
+        return self._due_s(seen, now_s)
+
+    def _hear_owners(self) -> None:
+        """Takes over what owners and administrators have changed."""
+        changed, newest = self.store.since(self._change)
+        if newest == self._change and self._configured is not None:
+            return
+        self._change = newest
+        configured = (self.store.kept("pool"), self.store.kept("drained"))
+        if configured != self._configured:
+            self._configure(*configured)
+        for owner in changed:
+            mine = self.records.get(owner.id)
+            if mine is None:
+                if not owner.state.over:
+                    self.records[owner.id] = owner
+                continue
+            self.records[owner.id] = replace(
+                mine, job=owner.job, source=owner.source, script=owner.script, wish=owner.wish, pinned=owner.pinned,
+                revision=owner.revision, version=owner.version,
+            )  # fmt: skip
+
+    def _advance(self, seen: Observation, changes: Round, now_s: float) -> list[tuple[str, tuple[str, ...]]]:
+        """Lets every record know what happened to it. Returns which ends are on record then."""
+        ended = []
+        for record in list(self.records.values()):
+            advanced = lifecycle.advance(record, seen.jobs.get(record.id), now_s, self._drained)
+            changes.events += advanced.events
+            if advanced.ended:
+                ended.append((record.id, advanced.ended))
+            self._set(advanced.record, changes)
+            if advanced.record.state.over:
+                self._picture.forget(record.id)
+        return ended
+
+    def _plan(self, changes: Round, now_s: float) -> None:
+        if self._down:
+            for record in list(self.records.values()):
+                names = [one.id for one in record.replicas]
+                self._set(replace(record, replicas=lifecycle.stopped(record.replicas, names, now_s)), changes)
+            return
+        for record in self.records.values():
+            if not record.state.over:
+                self._picture.sync(record, now_s)
+                seen = self._seen.jobs.get(record.id)
+                self._picture.observed(record, seen.load if seen else None, now_s)
+        plan = planner.plan(self._picture.snapshot(now_s))
+        for action in plan.actions:
+            self._decide(action, changes, now_s)
+        self._explain_waits(plan, changes)
+        before = self._picture.money()
+        self._picture.apply(plan, now_s)
+        if (after := self._picture.money()) != before:
+            changes.kept["money"] = after
+            if (before["core"], before["gpu"]) != (after["core"], after["gpu"]):
+                changes.price = (now_s, after["core"], after["gpu"])
+
+    def _decide(self, action: Action, changes: Round, now_s: float) -> None:
+        job_id = self._picture.jobs()[action.job]
+        record = self.records[job_id]
+        added, removed = self._picture.places(action)
+        reason = str(action.reason)
+        after = carrying.decided(record, action.verb, added, removed, reason, now_s)
+        self._set(after, changes)
+        count = sum(one.step != Step.STOPPING for one in after.replicas)
+        sentence = _told(action, record.name, count, reason)
+        changes.events.append(Event(now_s, str(action.verb), sentence, record.job.team, record.name, job_id))
+
+    def _explain_waits(self, plan: Plan, changes: Round) -> None:
+        jobs = self._picture.jobs()
+        for row, why in plan.waits.items():
+            record = self.records[jobs[row]]
+            if record.state == State.WAITING and record.reason != (sentence := str(why)):
+                # Numbers in it change with every round: it is written down with whatever else is.
+                self.records[record.id] = replace(record, reason=sentence)
+
+    def _begin(self, changes: Round, now_s: float) -> None:
+        for record in carrying.begin(self.records.values(), self._picture.pool.nodes, now_s):
+            self._set(record, changes)
+
+    def _book(self, seen: Observation, changes: Round, now_s: float) -> None:
+        seconds = self._accounts.passed(self.records.values(), seen, now_s)
+        for record in self.records.values():
+            held = sum(one.step != Step.ASSIGNED for one in record.replicas)
+            if held:
+                self.records[record.id] = one = replace(record, attained_s=record.attained_s + held * seconds)
+                if one.id in changes.jobs:
+                    changes.jobs[one.id] = one
+        cluster = self._picture.cluster
+        cluster.teams = accounts.aged(self._picture.snapshot(now_s), seconds)
+        if now_s - self._kept_s["use"] >= KEEP_USE_S or any(one.state.over for one in changes.jobs.values()):
+            self._kept_s["use"] = now_s
+            if uses := self._accounts.take():
+                changes.uses += uses
+                changes.kept["money"] = self._picture.money()
+        if now_s - self._kept_s["loads"] >= KEEP_LOADS_S:
+            self._kept_s["loads"] = now_s
+            if known := self._picture.loads():
+                changes.kept["loads"] = {job_id: loads.to_data(load) for job_id, load in known.items()}
+
+    def _set(self, record: JobRecord, changes: Round) -> None:
+        if self.records.get(record.id) != record:
+            self.records[record.id] = record
+            changes.jobs[record.id] = record
+
+    def _noticed(self, notice: Notice) -> Event:
+        record = self.records[notice.job]
+        return Event(notice.at_s, "notice", notice.sentence, record.job.team, record.name, record.id)
+
+    # --- the engine
+
+    def _instructed(self, record: JobRecord, seen: Observation, now_s: float) -> list[Instruction]:
+        """What the engine does not know yet; what it was told and has not done is told again after a while."""
+        if record.id in self._refusals and now_s < self._refusals[record.id][1]:
+            return []
+        found = []
+        for one in carrying.instructions(record, seen.jobs.get(record.id)):
+            before = self._asked.get(f"{record.id} {type(one).__name__}")
+            if (
+                isinstance(one, Resize | Stop)
+                and before
+                and before[0] == one
+                and now_s < before[1] + self._again_s(one)
+            ):
+                continue
+            found.append(one)
+        return found
+
+    def _again_s(self, instruction: Instruction) -> float:
+        """A resize that came about is not asked for again."""
+        if isinstance(instruction, Start):
+            return 0.0
+        if isinstance(instruction, Stop):
+            return ASK_AGAIN_S
+        seen = self._seen.jobs.get(instruction.job)
+        workers = len(seen.training.workers) if seen and seen.training else 0
+        return float("inf") if workers == len(instruction.places) else ASK_AGAIN_S
+
+    def _carry_out(self, instruction: Instruction, now_s: float) -> None:
+        record = self.records[instruction.job]
+        try:
+            match instruction:
+                case Start(_, places):
+                    self.engine.start(self._task(record), places)
+                case Resize(_, places):
+                    self.engine.resize(self._task(record), places)
+                case Stop(job, replicas):
+                    self.engine.stop(job, replicas, record.job.grace_s)
+        except UserError as error:
+            self._cannot_run(record, str(error), now_s)
+        except SpringtideError as error:
+            self._refused(record, str(error), now_s)
+        else:
+            self._asked[f"{record.id} {type(instruction).__name__}"] = instruction, now_s
+            self._refusals.pop(record.id, None)
+
+    def _task(self, record: JobRecord) -> Task:
+        names = record.job.secrets
+        return Task(
+            id=record.id, job=record.job, revision=record.revision, attempt=record.attempt,
+            source=self.sources / record.source if record.source else None, script=record.script,
+            secrets=self.secrets(record.job.team, names) if names else {},
+        )  # fmt: skip
+
+    def _refused(self, record: JobRecord, sentence: str, now_s: float) -> None:
+        """Told once, tried again, less and less often."""
+        before = self._refusals.get(record.id)
+        pause = min(before[2] * 2, LAST_REFUSAL_S) if before else FIRST_REFUSAL_S
+        self._refusals[record.id] = sentence, now_s + pause, pause
+        if before is None or before[0] != sentence:
+            told = Event(now_s, "refused", sentence, record.job.team, record.name, record.id)
+            self.records[record.id] = after = replace(record, reason=sentence)
+            self.store.keep(Round(jobs={record.id: after}, events=[told]))
+
+    def _cannot_run(self, record: JobRecord, sentence: str, now_s: float) -> None:
+        """No other try would help: the job has failed once nothing of it is left."""
+        replicas = lifecycle.stopped(record.replicas, [one.id for one in record.replicas], now_s)
+        self.records[record.id] = after = replace(
+            record, replicas=replicas, learned={**record.learned, "verdict": sentence}
+        )
+        self.store.keep(Round(jobs={record.id: after}))
+
+    def _let_go(
+        self, seen: Observation, ended: Iterable[tuple[str, tuple[str, ...]]], over: Iterable[JobRecord]
+    ) -> None:
+        """The engine need not tell any more what is on record; of jobs that are over or unknown nothing stays."""
+        for job_id, names in ended:
+            if job_id in self.records and not self.records[job_id].state.over:
+                self._quietly(self.engine.forget, job_id, names)
+        for record in over:
+            self.records.pop(record.id, None)
+            self._accounts.forget(record.id)
+            self._quietly(self.engine.forget, record.id)
+        for job_id, there in seen.jobs.items():
+            if job_id not in self.records:
+                self._end_stranger(job_id, there)
+
+    def _end_stranger(self, job_id: str, there: JobSeen) -> None:
+        """Of a job that is over nothing may run; when all of it has ended it is forgotten."""
+        going = [name for name, one in there.replicas.items() if one.phase != Phase.ENDED]
+        if going:
+            self._quietly(self.engine.stop, job_id, going, 0.0)
+        else:
+            self._quietly(self.engine.forget, job_id)
+
+    def _quietly(self, verb: Callable[..., None], *words: object) -> None:
+        """What is asked again in the next round if it is refused in this."""
+        try:
+            verb(*words)
+        except Refused as error:
+            _log.info("%s", error)
+
+    def _due_s(self, seen: Observation, now_s: float) -> float:
+        """Soon while room changes hands, and when a job may start again; else a tick."""
+        due = TICK_S
+        going = False
+        for record in self.records.values():
+            for one in record.replicas:
+                moving = one.step != Step.STARTED or self._is_new(seen, record, one.id)
+                going = going or one.step != Step.ASSIGNED
+                if moving:
+                    due = min(due, SOON_S if now_s - one.since_s < 2.0 else LATER_S)
+            if now_s < record.retry_at_s:
+                due = min(due, record.retry_at_s - now_s)
+        if self._down and not going and not any(
+            one.phase != Phase.ENDED for there in seen.jobs.values() for one in there.replicas.values()
+        ):  # fmt: skip
+            self._quiet.set()
+        return max(due, 0.01)
+
+    @staticmethod
+    def _is_new(seen: Observation, record: JobRecord, replica: str) -> bool:
+        there = seen.jobs.get(record.id)
+        return there is None or (there.training is None and replica not in there.replicas)
+
+    # --- beginnings
+
+    def _new_picture(self, pool: Pool) -> Picture:
+        return Picture(pool, self._drained, self._learns_speeds)
+
+    def _configure(self, pool: object, drained: object) -> None:
+        """Teams and rules as administrators have said them; nodes are the engine's."""
+        import json
+
+        from springtide.spec.files import pool_from_text
+
+        said = pool_from_text(json.dumps(pool), "pool") if pool else Pool()
+        self._drained = frozenset(str(name) for name in drained) if isinstance(drained, list) else frozenset()
+        money, known = self._picture.money(), self._picture.loads()
+        self._picture = self._new_picture(replace(said, nodes=tuple(self.engine.nodes())))
+        kept = self.store.kept("money") if self._configured is None else money
+        self._picture.remember_money(kept or {}, self.store.prices())
+        for job_id, load in known.items():
+            self._picture.remember_load(job_id, load)
+        self._configured = (pool, drained)
+
+    def _remember(self) -> None:
+        for job_id, data in (self.store.kept("loads") or {}).items():
+            self._picture.remember_load(job_id, loads.from_data(data))
+
+    def _forget_everything(self) -> None:
+        """After a failed write memory may be ahead of the disk: the next round reads all anew."""
+        with self._lock:
+            self.records.clear()
+            self._change, self._configured = 0, None
+            self._asked.clear()
+
+    # --- for other threads
+
+    def wake(self) -> None:
+        self.engine.wake()
+
+    def pool(self) -> Pool:
+        return self._picture.pool
+
+    def observation(self) -> Observation:
+        return self._seen
+
+    def prices(self) -> Prices:
+        return self._picture.cluster.prices
+
+    def team_use(self) -> Mapping[str, TeamUse]:
+        with self._lock:
+            held = accounts.held_by(self.records.values())
+            cluster = self._picture.cluster
+            return accounts.team_use(cluster.teams, held, cluster.nodes.total())
+
+    def explain(self, job_id: str) -> Explanation | None:
+        found = self._frozen(job_id)
+        return explain(*found) if found else None
+
+    def forecast(self, job_id: str) -> Forecast | None:
+        found = self._frozen(job_id)
+        return forecast(*found) if found else None
+
+    def what_if(self, jobs: Iterable[Job]) -> list[Forecast]:
+        now_s = time.time()
+        with self._lock:
+            snapshot = self._picture.frozen(now_s)
+        return picture.what_if(snapshot, list(jobs))
+
+    def _frozen(self, job_id: str) -> tuple[Snapshot, int] | None:
+        with self._lock:
+            row = self._picture.row(job_id)
+            return None if row is None else (self._picture.frozen(time.time()), row)
+
+
+def _told(action: Action, name: str, count: int, reason: str) -> str:
+    """`fill shrinks to 1 replica for web (production)`: the reason alone where it says what happens."""
+    verbs = {"start": "starts with", "grow": "grows to", "shrink": "shrinks to", "move": "moves, still with"}
+    verb = verbs.get(str(action.verb), "is suspended")
+    if reason.startswith(verb.split()[0]):
+        return f"{name} {reason}"
+    return f"{name} {verb}: {reason}" if action.verb == Verb.SUSPEND else f"{name} {verb} {count}: {reason}"
