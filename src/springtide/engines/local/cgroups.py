@@ -15,10 +15,11 @@ from typing import Protocol
 from springtide.engines.local import cgroups_v2
 from springtide.engines.local.cgroups_v1 import SplitGroup
 from springtide.engines.local.cgroups_v2 import UnifiedGroup
+from springtide.engines.local.gauges import Gauge
 from springtide.engines.local.hierarchies import CONTROLLERS, Ground, ground, hierarchies, read
 from springtide.engines.local.limits import USUAL_WEIGHT, Limits
 
-__all__ = ["FIRST", "Group", "Groups", "Limits", "find", "sentence"]
+__all__ = ["FIRST", "Group", "Groups", "Limits", "find", "reachable", "sentence"]
 
 FIRST = "springtide"  # the group in which those of all pools of this machine are
 _MEANS = {
@@ -55,17 +56,11 @@ class Group(Protocol):
     def oom_kills(self) -> int:
         """How many processes of it the kernel has killed for lack of memory."""
 
-    def cpu_s(self) -> float:
-        """Seconds of cores, of ended processes and removed groups too."""
+    def gauge(self) -> Gauge:
+        """What it uses: `cpu_s()`, `memory_bytes()`, `disk_bytes()`, `identity()`."""
 
-    def memory_bytes(self) -> int:
-        """What it holds now, without file contents that the kernel can drop."""
-
-    def disk_bytes(self) -> int:
-        """Read from and written to devices."""
-
-    def identity(self) -> int:
-        """Another number when the group was removed and made anew; 0: it is not there."""
+    def unified_folder(self) -> Path | None:
+        """Its folder in the tree of v2, where that is mounted."""
 
     def remove(self) -> bool:
         """The group and those below it are gone; False: some process is still in one."""
@@ -96,17 +91,11 @@ class Unlimited:
     def oom_kills(self) -> int:
         return 0
 
-    def cpu_s(self) -> float:
-        return 0.0
+    def gauge(self) -> Gauge:
+        return Gauge()
 
-    def memory_bytes(self) -> int:
-        return 0
-
-    def disk_bytes(self) -> int:
-        return 0
-
-    def identity(self) -> int:
-        return 0
+    def unified_folder(self) -> Path | None:
+        return None
 
     def remove(self) -> bool:
         return True
@@ -170,9 +159,14 @@ class Groups:
                 cgroups_v2.remove_empty(folder.parent)
 
 
+def reachable() -> Ground:
+    """What could be used here; nothing is made or changed."""
+    return ground(hierarchies())
+
+
 def find(pool: str, home: Path | None = None) -> Groups:
     """The groups of a pool; `home` lies on the disk whose bandwidth is limited. Never raises."""
-    where = ground(hierarchies())
+    where = reachable()
     if where.version == 2:
         where = _opened(where)
     groups = Groups(pool, where, _disk(home) if home else None)

@@ -8,8 +8,10 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
-from springtide.engines.local.cgroups_v2 import ROUNDS, identity, kill_all, remove
-from springtide.engines.local.hierarchies import numbers, read, write
+from springtide.engines.local import gauges
+from springtide.engines.local.cgroups_v2 import ROUNDS, kill_all, remove
+from springtide.engines.local.gauges import Gauge
+from springtide.engines.local.hierarchies import number, read, write
 from springtide.engines.local.limits import Limits
 
 _PERIOD_US = 100_000
@@ -61,9 +63,7 @@ class SplitGroup:
 
     def pids(self) -> list[int]:
         """Processes in it and below."""
-        folder = next(iter(self.folders()))
-        files = [folder / "cgroup.procs", *folder.glob("**/*/cgroup.procs")]
-        return [int(line) for file in files for line in read(file).split()]
+        return gauges.pids(str(self.folders()[0]))
 
     def kill(self) -> None:
         """SIGKILL to all in it and below, also to what they are forking."""
@@ -83,31 +83,23 @@ class SplitGroup:
     def oom_kills(self) -> int:
         """How many processes of it the kernel has killed for lack of memory."""
         folder = self._folder("memory")
-        files = [folder / "memory.oom_control", *folder.glob("**/*/memory.oom_control")] if folder else []
-        return sum(numbers(read(file)).get("oom_kill", 0) for file in files)
+        return _oom_kills(str(folder)) if folder else 0
 
-    def cpu_s(self) -> float:
-        """Of it, of groups below, and of those that were below."""
-        text = read(self._file("cpuacct", "cpuacct.usage") or "/dev/null").strip()
-        return int(text) / 1e9 if text.isdigit() else 0.0
+    def gauge(self) -> Gauge:
+        """What it uses."""
+        memory = self._folder("memory")
+        return Gauge(
+            folder=str(self.folders()[0]),
+            cpu=str(self._file("cpuacct", "cpuacct.usage") or ""),
+            cpu_per_s=1e9,
+            memory=str(memory / "memory.usage_in_bytes") if memory else "",
+            memory_table=str(memory / "memory.stat") if memory else "",
+            dropped_line="total_inactive_file",
+        )
 
-    def memory_bytes(self) -> int:
-        """What it holds, without file contents that the kernel can drop."""
-        folder = self._folder("memory")
-        if folder is None:
-            return 0
-        held = read(folder / "memory.usage_in_bytes").strip()
-        dropped = numbers(read(folder / "memory.stat")).get("total_inactive_file", 0)
-        return max(0, int(held) - dropped) if held.isdigit() else 0
-
-    def disk_bytes(self) -> int:
-        """Read from and written to devices."""
-        lines = read(self._file("blkio", "blkio.throttle.io_service_bytes_recursive") or "/dev/null").splitlines()
-        return sum(int(line.split()[2]) for line in lines if line.split()[1:2] in (["Read"], ["Write"]))
-
-    def identity(self) -> int:
-        """Another number when the group was removed and made anew; 0: it is not there."""
-        return identity(next(iter(self.folders())))
+    def unified_folder(self) -> Path | None:
+        """Where programs of the kernel can be attached; None: v2 is not mounted beside v1."""
+        return self.unified / self.path if self.unified else None
 
     def remove(self) -> bool:
         """The group and those below it are gone; False: some process is still in one."""
@@ -130,3 +122,9 @@ class SplitGroup:
     def _write(self, controller: str, name: str, value: object) -> None:
         if file := self._file(controller, name):
             write(file, str(value))
+
+
+def _oom_kills(folder: str) -> int:
+    # v1 counts a victim in its own group only, not in those above.
+    below = sum(_oom_kills(group) for group in gauges.groups_below(folder))
+    return number(read(f"{folder}/memory.oom_control"), "oom_kill") + below

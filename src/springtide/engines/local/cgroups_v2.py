@@ -8,7 +8,9 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 
-from springtide.engines.local.hierarchies import numbers, read, write
+from springtide.engines.local import gauges
+from springtide.engines.local.gauges import Gauge
+from springtide.engines.local.hierarchies import number, read, write
 from springtide.engines.local.limits import Limits
 
 _PERIOD_US = 100_000
@@ -58,7 +60,7 @@ class UnifiedGroup:
 
     def pids(self) -> list[int]:
         """Processes in it and below."""
-        return [int(line) for file in _all(self.folder, "cgroup.procs") for line in read(file).split()]
+        return gauges.pids(str(self.folder))
 
     def kill(self) -> None:
         """SIGKILL to all in it and below, also to what they are forking."""
@@ -70,26 +72,23 @@ class UnifiedGroup:
 
     def oom_kills(self) -> int:
         """How many processes of it the kernel has killed for lack of memory."""
-        return numbers(read(self.folder / "memory.events")).get("oom_kill", 0)
+        return number(read(self.folder / "memory.events"), "oom_kill")
 
-    def cpu_s(self) -> float:
-        """Of it, of groups below, and of those that were below."""
-        return numbers(read(self.folder / "cpu.stat")).get("usage_usec", 0) / 1e6
+    def gauge(self) -> Gauge:
+        """What it uses."""
+        return Gauge(
+            folder=str(self.folder),
+            cpu=str(self.folder / "cpu.stat"),
+            cpu_line="usage_usec",
+            memory=str(self.folder / "memory.current"),
+            memory_table=str(self.folder / "memory.stat"),
+            dropped_line="inactive_file",
+            disk=str(self.folder / "io.stat") if "io" in self.offered else "",
+        )
 
-    def memory_bytes(self) -> int:
-        """What it holds, without file contents that the kernel can drop."""
-        held = read(self.folder / "memory.current").strip()
-        dropped = numbers(read(self.folder / "memory.stat")).get("inactive_file", 0)
-        return max(0, int(held) - dropped) if held.isdigit() else 0
-
-    def disk_bytes(self) -> int:
-        """Read from and written to devices."""
-        words = read(self.folder / "io.stat").split()
-        return sum(int(word[7:]) for word in words if word.startswith(("rbytes=", "wbytes=")))
-
-    def identity(self) -> int:
-        """Another number when the group was removed and made anew; 0: it is not there."""
-        return identity(self.folder)
+    def unified_folder(self) -> Path | None:
+        """Where programs of the kernel can be attached."""
+        return self.folder
 
     def remove(self) -> bool:
         """The group and those below it are gone; False: some process is still in one."""
@@ -101,14 +100,6 @@ def hand_on(group: Path, offered: frozenset[str]) -> None:
     missing = offered - set(read(group / "cgroup.subtree_control").split())
     for name in sorted(missing):
         write(group / "cgroup.subtree_control", f"+{name}")
-
-
-def identity(folder: Path) -> int:
-    """The inode of a group's folder; 0: it is not there."""
-    try:
-        return folder.stat().st_ino
-    except OSError:
-        return 0
 
 
 def remove(folder: Path) -> bool:
@@ -145,10 +136,6 @@ def kill_all(pids: Callable[[], list[int]], rounds: int) -> None:
                 os.kill(pid, signal.SIGKILL)
             except ProcessLookupError:
                 continue
-
-
-def _all(folder: Path, name: str) -> list[Path]:
-    return [folder / name, *folder.glob(f"**/*/{name}")]
 
 
 def _or_max(value: int | None) -> str:

@@ -13,6 +13,7 @@ KERNEL_NAMES = {"cpu": "cpu", "memory": "memory", "pids": "pids", "io": "blkio"}
 _LIMIT_FILES = (
     "cpu.max", "memory.max", "pids.max", "cpu.cfs_quota_us", "memory.limit_in_bytes",
 )  # fmt: skip
+_CHUNK_BYTES = 8_192
 _NO_LIMIT_BYTES = 2**62  # v1 writes the largest multiple of a page where memory is not limited
 
 
@@ -136,10 +137,20 @@ def _limits(group: Path) -> bool:
 
 def read(path: str | Path) -> str:
     """The text of a kernel's file; empty where it cannot be read."""
+    # By descriptor, since a look at all jobs reads hundreds of these.
     try:
-        return Path(path).read_text(errors="replace")
+        file = os.open(path, os.O_RDONLY | os.O_CLOEXEC)
     except OSError:
         return ""
+    try:
+        parts = []
+        while part := os.read(file, _CHUNK_BYTES):
+            parts.append(part)
+        return b"".join(parts).decode(errors="replace")
+    except OSError:
+        return ""
+    finally:
+        os.close(file)
 
 
 def write(path: str | Path, text: str) -> bool:
@@ -152,6 +163,7 @@ def write(path: str | Path, text: str) -> bool:
     return True
 
 
-def numbers(text: str) -> dict[str, int]:
-    """A kernel's table of `name number` lines."""
-    return {key: int(value) for key, _, value in (line.partition(" ") for line in text.splitlines()) if value.isdigit()}
+def number(text: str, name: str) -> int:
+    """Of one line of a kernel's table of `name number` lines; 0: it has none."""
+    at = f"\n{text}".find(f"\n{name} ")
+    return int(text[at + len(name) + 1 :].split(None, 1)[0]) if at >= 0 else 0
