@@ -3,20 +3,31 @@
 from __future__ import annotations
 
 import json
+import re
 import subprocess
 import sys
 from pathlib import Path
 
 import click
 import pytest
+from click.testing import CliRunner
 from tide import tide
 
-from springtide.cli import run_arguments
+from springtide.cli import commands, run_arguments
 from springtide.cli.run import launch_options, run
 from springtide.spec import Refused, SpringtideError, UserError, quantities
 from springtide.spec.quantities import Blow, Every, Range
 
-COMMANDS = ("run", "ps", "resize", "stop", "checkpoints", "schema", "simulate", "doctor", "completion", "version")
+COMMANDS = (
+    "up", "down", "status", "node", "submit", "resize", "pause", "resume", "stop", "cancel", "retry", "bid", "ps",
+    "top", "logs", "explain", "events", "usage", "price", "team", "token", "secret", "run", "checkpoints", "simulate",
+    "doctor", "schema", "completion", "version",
+)  # fmt: skip
+SECOND_WORDS = (
+    "node list", "node drain", "node undrain", "team list", "team set", "token new", "token list", "token revoke",
+    "secret set", "secret list", "secret remove",
+)  # fmt: skip
+WITHOUT_EXAMPLE = ("checkpoints", "simulate", "doctor", "version")
 NOT_SAID = dict.fromkeys(("workers", "start", "name", "checkpoint", "every", "seed", "sample", "keep", "threads"))
 NOT_SAID |= {"fresh": False, "chaos": ()}
 
@@ -28,18 +39,38 @@ def script(tmp_path: Path) -> Path:
     return path
 
 
-@pytest.mark.parametrize("words", [["--help"], ["-h"], *([name, "--help"] for name in COMMANDS)])
-def test_every_command_explains_itself(words: list[str], tmp_path: Path) -> None:
+@pytest.mark.parametrize("words", [["--help"], ["-h"], ["up", "--help"], ["node", "drain", "-h"]])
+def test_the_real_command_explains_itself(words: list[str], tmp_path: Path) -> None:
     answer = tide(*words, home=tmp_path)
     assert answer.returncode == 0
     assert answer.stdout.startswith("Usage: tide")
     assert not answer.stderr
 
 
+@pytest.mark.parametrize("words", [*COMMANDS, *SECOND_WORDS])
+def test_every_command_explains_itself_in_lines_that_fit(words: str) -> None:
+    answer = CliRunner().invoke(commands.tide, [*words.split(), "--help"])
+    assert answer.exit_code == 0
+    assert answer.output.startswith(f"Usage: tide {words.split()[0]}")
+    assert all(len(line) <= 80 for line in answer.output.splitlines())
+
+
+@pytest.mark.parametrize("words", [name for name in (*COMMANDS, *SECOND_WORDS) if name not in WITHOUT_EXAMPLE])
+def test_every_command_shows_an_example(words: str) -> None:
+    shown = CliRunner().invoke(commands.tide, [*words.split(), "--help"]).output
+    assert re.search(r"(?s)Examples?: .*tide|To keep it: tide|tide run train.py", shown)
+
+
+def test_every_command_of_the_pool_speaks_json() -> None:
+    for words in (*COMMANDS[: COMMANDS.index("checkpoints")], *SECOND_WORDS):
+        shown = CliRunner().invoke(commands.tide, [*words.split(), "--help"]).output
+        assert "--json" in shown or words in ("node", "team", "token", "secret"), words
+
+
 def test_the_help_of_tide_names_every_command(tmp_path: Path) -> None:
     for words in ([], ["--help"]):
-        listed = tide(*words, home=tmp_path).stdout.partition("Commands:\n")[2].partition("\n\n")[0]
-        assert [line.split()[0] for line in listed.splitlines()] == list(COMMANDS)
+        listed = tide(*words, home=tmp_path).stdout.partition("The pool:\n")[2]
+        assert re.findall(r"(?m)^  ([a-z]+) ", listed) == list(COMMANDS)
 
 
 def test_help_imports_nothing_heavy() -> None:
@@ -52,7 +83,9 @@ def test_help_imports_nothing_heavy() -> None:
         .stdout.splitlines()[-1]
         .split()
     )
-    assert not {"torch", "numpy", "rich", "matplotlib", "pyarrow", "fsspec", "springtide.cli.run"} & set(modules)
+    assert not {"torch", "numpy", "rich", "httpx2", "matplotlib", "pyarrow", "fsspec", "springtide.cli.run"} & set(
+        modules
+    )
 
 
 def test_what_tide_run_needs_before_it_launches_imports_no_torch(script: Path) -> None:
@@ -83,9 +116,40 @@ def test_version_names_springtide_python_and_torch(tmp_path: Path) -> None:
         ("run --json=3 train.py", "--json takes no value"),
         ("run train.py", "train.py does not exist"),
         ("run .", "is a folder; write the name of a Python file in it"),
-        ("resize NAME", "N is missing; write tide resize [OPTIONS] NAME N"),
-        ("resize digits many", 'N: "many" is no number of workers; write tide resize digits 3'),
-        ("resize digits 0", 'N: "0" is no number of workers'),
+        ("nod", 'tide has no command "nod"; did you mean "node"?'),
+        ("kill", 'tide has no command "kill"; did you mean "cancel"?'),
+        ("node drian node-0", 'tide node has no command "drian"; did you mean "drain"?'),
+        ("token zzz", 'tide token has no command "zzz"; it has new, list, revoke'),
+        ("resize NAME", "N|MIN:MAX|auto is missing; write tide resize [OPTIONS] NAME N|MIN:MAX|auto"),
+        ("resize digits many", 'N: "many" is no number of replicas; write 4, or 1..4 for between one and four; '),
+        ("resize digits 4:1", 'N: "4:1" counts down; write 1..4; `tide resize digits auto` leaves it to the pool'),
+        ("resize digits 0", 'N: "0" would leave a job with no replica'),
+        ("submit", "FILE is missing; write tide submit jobs.yaml, or tide submit --name count -- COMMAND"),
+        ("submit nowhere.yaml", "nowhere.yaml: there is no such file"),
+        ("submit --name x", "COMMAND is missing; write it behind --: tide submit --name count -- python count.py"),
+        ("submit -- python x.py", "--name is missing; write tide submit --name NAME -- COMMAND"),
+        ("submit --cpu 1 jobs.yaml", "--cpu belongs to a command"),
+        ("submit --name x --cpu many -- true", '--cpu: "many" is no number; write 2, 0.5 or 500m'),
+        ("submit --name x --kind job -- true", '--kind: "job"'),
+        ("submit --name X -- true", '--name: "X" is no name'),
+        ("submit --name x --replicas 3..1 -- true", '--replicas: "3..1" counts down; write 1..3'),
+        ("submit --name x --env A -- true", '--env: "A" has no value; write --env A=VALUE'),
+        ("submit --name x --folder nowhere -- true", "--folder: there is no folder"),
+        ("ps --state runing", '--state: no job is "runing"; did you mean "running"?'),
+        ("up --engine locl", '--engine: there is none called "locl"; did you mean "local"?'),
+        ("top", "this is no terminal; write tide top --once"),
+        ("logs web -n many", '--lines: "many" is no number of lines; write --lines 200'),
+        ("usage --by tem", '--by: nothing is summed by "tem"; did you mean "team"?'),
+        ("usage --since 7", '--since: "7" has no unit; write 7s, or 7m for minutes'),
+        ("bid sweep", "JOB and CORE are wanted; write tide bid JOB 0.05"),
+        ("bid sweep cheap", 'CORE: "cheap" is no number; write 0.05'),
+        ("bid --would cheap", '--would: "cheap" is no number; write 0.05'),
+        ("team set vision --guarantee cpus=4", '--guarantee: no resource is called "cpus"; did you mean "cpu"?'),
+        ("team set vision --guarantee cpu", '--guarantee: "cpu" does not say how much'),
+        ("team set vision --weight heavy", '--weight: "heavy" is no number; write 2'),
+        ("token new --team vision --name ci --scope amin", '--scope: there is no scope "amin"; did you mean "admin"?'),
+        ("secret set x --file nowhere", "--file: nowhere cannot be read (no such file or directory)"),
+        ("run --team vision SCRIPT.py", "does not exist"),
         ("stop", "NAME is missing"),
         ("ps all", "ps takes no more words, and all is too much"),
         ("doctor --jsn", 'doctor has no option --jsn; did you mean "--json"?'),

@@ -14,18 +14,60 @@ from springtide import __version__
 from springtide.spec.errors import SpringtideError, UserError
 from springtide.spec.quantities import nearest
 
-# Name -> module and what it does: enough for `tide --help`, without importing any of them.
-_COMMANDS = {
-    "run": ("springtide.cli.run", "Train elastically on this machine."),
-    "ps": ("springtide.cli.runs", "List the runs of this machine."),
-    "resize": ("springtide.cli.runs", "Give a run more or fewer workers."),
-    "stop": ("springtide.cli.runs", "Let a run write a checkpoint and end."),
-    "checkpoints": ("springtide.cli.checkpoints", "List and verify checkpoints."),
-    "schema": ("springtide.cli.schema", "Print the JSON Schema of job files, for editors."),
-    "simulate": ("springtide.cli.simulate", "Play a trace of a cluster under one or more policies."),
-    "doctor": ("springtide.cli.doctor", "Say what this machine offers, and what each lack means."),
-    "completion": ("springtide.cli.completion", "Print what makes your shell complete tide's words."),
-    "version": ("springtide.cli.version", "Print the versions of Springtide, Python and torch."),
+# What for -> name -> module and what it does: enough for `tide --help`, without importing any of them.
+_GROUPS = {
+    "The pool": {
+        "up": ("pool", "Start the pool of this machine."),
+        "down": ("pool", "Write checkpoints, stop all, and end the pool."),
+        "status": ("pool", "Say how the pool is."),
+        "node": ("nodes", "List, drain and undrain nodes."),
+    },
+    "Jobs": {
+        "submit": ("submit", "Put jobs into the pool, or change those that are in it."),
+        "resize": ("change", "Give a job or a run more or fewer replicas."),
+        "pause": ("change", "Let jobs write a checkpoint and stop; the same as stop."),
+        "resume": ("change", "Let paused jobs go on."),
+        "stop": ("change", "Let jobs or runs write a checkpoint and stop."),
+        "cancel": ("change", "End jobs for good."),
+        "retry": ("change", "Submit jobs that failed or were cancelled again."),
+        "bid": ("price", "Change what a spot job pays at most, or ask what a bid would have bought."),
+    },
+    "Look": {
+        "ps": ("ps", "List the jobs of the pool and the runs of this machine."),
+        "top": ("top", "Watch nodes, jobs and queue live."),
+        "logs": ("look", "Print what a job's replicas wrote."),
+        "explain": ("look", "Say why a job is as it is, and what would change it."),
+        "events": ("look", "Print what happened."),
+        "usage": ("usage", "Say who asked for, was given, and used how much."),
+        "price": ("price", "Print what spot jobs pay, now and of late."),
+    },
+    "Who shares it": {
+        "team": ("teams", "List teams, and set their guarantees, weights and budgets."),
+        "token": ("tokens", "Make, list and revoke tokens."),
+        "secret": ("secrets", "Set, list and remove a team's secrets."),
+    },
+    "On this machine, without a pool": {
+        "run": ("run", "Train elastically on this machine (or in the pool, with --pool)."),
+        "checkpoints": ("checkpoints", "List and verify checkpoints."),
+        "simulate": ("simulate", "Play a trace of a cluster under one or more policies."),
+        "doctor": ("doctor", "Say what this machine offers, and what each lack means."),
+    },
+    "For shells and editors": {
+        "schema": ("schema", "Print the JSON Schema of job files, for editors."),
+        "completion": ("completion", "Print what makes your shell complete tide's words."),
+        "version": ("version", "Print the versions of Springtide, Python and torch."),
+    },
+}
+_COMMANDS = {name: home for group in _GROUPS.values() for name, (home, _) in group.items()}
+_ELSEWHERE = {  # what other tools call it
+    **dict.fromkeys(("kill", "delete", "rm", "scancel"), "cancel"),
+    **dict.fromkeys(("ls", "list", "jobs", "squeue"), "ps"),
+    **dict.fromkeys(("apply", "create", "sbatch"), "submit"),
+    **dict.fromkeys(("start", "serve", "init"), "up"),
+    **dict.fromkeys(("shutdown", "halt"), "down"),
+    **dict.fromkeys(("describe", "why"), "explain"),
+    **dict.fromkeys(("scale",), "resize"),
+    **dict.fromkeys(("continue", "unpause"), "resume"),
 }
 
 
@@ -38,25 +80,29 @@ class Commands(click.Group):
     def get_command(self, ctx: click.Context, cmd_name: str) -> click.Command | None:
         if cmd_name not in _COMMANDS:
             return None
-        found: click.Command = getattr(import_module(_COMMANDS[cmd_name][0]), cmd_name)
+        found: click.Command = getattr(import_module(f"springtide.cli.{_COMMANDS[cmd_name]}"), cmd_name)
         return found
 
     def resolve_command(self, ctx: click.Context, args: list[str]) -> tuple[Any, Any, list[str]]:
         name = args[0]
         if name not in _COMMANDS and not name.startswith("-"):
-            hint = nearest(name, _COMMANDS) or "; `tide --help` lists all"
+            meant = f'; did you mean "{_ELSEWHERE[name]}"?' if name in _ELSEWHERE else nearest(name, _COMMANDS)
+            hint = meant or "; `tide --help` lists all"
             raise UserError(f'tide has no command "{name}"{hint}')
         return super().resolve_command(ctx, args)
 
     def format_commands(self, ctx: click.Context, formatter: click.HelpFormatter) -> None:
-        with formatter.section("Commands"):
-            formatter.write_dl([(name, what) for name, (_, what) in _COMMANDS.items()])
+        for purpose, group in _GROUPS.items():
+            with formatter.section(purpose):
+                # One column for all groups: padded to the longest name.
+                formatter.write_dl([(f"{name:<11}", what) for name, (_, what) in group.items()])
 
 
 @click.command(
     cls=Commands,
     context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 100},
-    epilog="`tide COMMAND --help` tells more. Exit codes: 0 done, 1 failed, 2 bad input, 4 refused, 130 interrupted.",
+    epilog="`tide COMMAND --help` tells more. Exit codes: 0 done, 1 failed, 2 bad input, 3 no pool answers, "
+    "4 refused, 130 interrupted.",
 )
 @click.version_option(__version__, prog_name="tide", message="%(prog)s %(version)s")
 def tide() -> None:
@@ -118,7 +164,7 @@ def _sentence(error: click.ClickException) -> str:
             return f"{error.option_name} {wanted}; `tide --help` and `tide COMMAND --help` say which"
         case click.MissingParameter() if error.param:
             name = error.param.metavar or (error.param.name or "").upper()
-            return f"{name} is missing; write {usage}"
+            return f"{name.removesuffix('...')} is missing; write {usage}"
         case click.BadParameter() if error.param:
             first = error.param.opts[0]
             name = first if first.startswith("-") else error.param.metavar or first.upper()

@@ -11,6 +11,7 @@ import click
 from springtide.spec.errors import UserError
 
 _SHELLS = ("bash", "zsh", "fish")
+_MOST = 100  # jobs that are over, whose names a shell is offered
 _WHERE = {
     "bash": "tide completion bash > ~/.local/share/bash-completion/completions/tide",
     "zsh": "tide completion zsh > a folder of $fpath, as _tide",
@@ -34,8 +35,51 @@ def completion(shell: str | None) -> None:
 
 
 def run_names(_ctx: Any, _parameter: Any, incomplete: str) -> list[str]:
-    """Names of runs that this machine knows, for the arguments of `tide stop` and the like."""
+    """Names of runs that this machine knows."""
     from springtide.spec.home import runs
 
     folder = runs()
     return sorted(path.name for path in folder.glob(f"{incomplete}*") if path.is_dir()) if folder.is_dir() else []
+
+
+def job_names(_ctx: Any, _parameter: Any, incomplete: str) -> list[str]:
+    """Names of jobs of the pool, of late and over too."""
+    return _names_in_pool(incomplete, over=_MOST)
+
+
+def unfinished_names(ctx: Any, parameter: Any, incomplete: str) -> list[str]:
+    """Names of what may be changed: unfinished jobs of the pool, and runs of this machine."""
+    return sorted({*_names_in_pool(incomplete, over=0), *run_names(ctx, parameter, incomplete)})
+
+
+def node_names(_ctx: Any, _parameter: Any, incomplete: str) -> list[str]:
+    """Names of the pool's nodes."""
+    from springtide.cli import asking
+
+    try:
+        nodes = asking.pool().nodes() if asking.has_pool() else []
+    except Exception:
+        return []
+    return sorted(node["name"] for node in nodes if node["name"].startswith(incomplete))
+
+
+def team_names(_ctx: Any, _parameter: Any, incomplete: str) -> list[str]:
+    """Names of teams."""
+    from springtide.cli import asking
+
+    try:
+        teams = asking.pool().teams() if asking.has_pool() else []
+    except Exception:
+        return []
+    return sorted(team["name"] for team in teams if team["name"].startswith(incomplete))
+
+
+def _names_in_pool(incomplete: str, over: int) -> list[str]:
+    """Whatever is wrong, somebody who presses Tab is not told about it."""
+    from springtide.cli import asking
+
+    try:
+        rows = asking.recent(asking.pool(), most_over=over) if asking.has_pool() else []
+    except Exception:
+        return []
+    return sorted({row["name"] for row in rows if row["name"].startswith(incomplete)})

@@ -46,6 +46,9 @@ if TYPE_CHECKING:
 )
 @click.option("--report", metavar="FILE", help="Write what happened, as JSON, at the end.")
 @click.option("--plot", metavar="FILE", help="Draw loss, workers and events over time (.png, .svg or .pdf).")
+@click.option("--pool", "in_pool", is_flag=True, help="Run it as a job of the pool, and watch it; Ctrl-C pauses it.")
+@click.option("--team", metavar="TEAM", help="With --pool: who pays. [default: default]")
+@click.option("--priority", metavar="CLASS", help="With --pool: its class. [default: experiment]")
 @click.option("--json", "as_json", is_flag=True, help="Print each step and event as a line of JSON, and nothing else.")
 @click.option("--quiet", is_flag=True, help="Print only errors and how it ended.")
 @click.argument("script", metavar="SCRIPT", type=click.Path())
@@ -57,10 +60,20 @@ def run(
     plot: str | None,
     as_json: bool,
     quiet: bool,
+    in_pool: bool,
+    team: str | None,
+    priority: str | None,
     **said: Any,
 ) -> int:
     """Train elastically on this machine: SCRIPT is an ordinary PyTorch loop over train.Run."""
     options = launch_options(script, arguments, **said)
+    if in_pool:
+        from springtide.cli.run_in_pool import run_in_pool
+
+        wished = {**said, "report": report, "plot": plot, "team": team, "priority": priority}
+        return run_in_pool(options, wished, as_json=as_json, quiet=quiet)
+    if team or priority:
+        raise UserError(f"{'--team' if team else '--priority'} belongs to jobs of a pool; write --pool with it")
     report_path = _target(report, "--report", (".json",))
     plot_path = _target(plot, "--plot", (".png", ".svg", ".pdf"))
     from springtide.cli.show import shown
