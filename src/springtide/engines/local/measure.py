@@ -17,7 +17,8 @@ from springtide.engines.local.hierarchies import read
 
 USAGE = "usage.json"  # in a job's folder
 _SAVE_S = 5.0  # what a crash of the machine may forget; a crash of the pool forgets nothing, the kernel counts on
-_SAVES = 10  # in one look
+_SAVES = 3  # in one look
+_CLOSE_LOOKS = 10  # at all but the cores, in one look: they cost the most
 _LATELY_S = 5.0
 _GPU_S = 1.0  # between two looks at the driver, each of which costs milliseconds
 
@@ -69,6 +70,8 @@ class _Job:
     unified: Path | None
     counter: int | None = None
     memory_bytes: int = 0
+    close_s: float = -math.inf  # of the last look at memory and disk
+    close_cpu_s: float = -1.0  # total at that time
     saved: Account = field(default_factory=Account)
     saved_s: float = -math.inf
     lately: deque[tuple[float, float]] = field(default_factory=deque)  # (time, total of cpu seconds)
@@ -98,12 +101,14 @@ class Meter:
         for name, subject in subjects.items():
             job = self._jobs.get(name) or self._met(name, subject)
             if found is None:
-                self._read_group(job, subject)
+                self._read_group(job)
             else:
                 tree = found[name]
                 job.account = advance(job.account, Counted(tree.cpu_s, tree.disk_bytes), self._boot)
                 job.memory_bytes = tree.memory_bytes
             _remember(job, now_s)
+        if found is None:
+            self._look_closely(subjects, now_s)
         self._look_at_gpus(subjects, now_s)
         self._save_some(subjects, now_s)
         return {name: _used(self._jobs[name]) for name in subjects}
@@ -118,7 +123,8 @@ class Meter:
     def keep(self, job: str, folder: Path) -> None:
         """The totals are on disk, to be called before the job's group is removed."""
         if known := self._jobs.get(job):
-            self._read_group(known, Subject(folder))
+            self._read_group(known)
+            self._read_closely(known)
             _save(known, folder, known.saved_s)
 
     def forget(self, job: str) -> None:
@@ -136,28 +142,38 @@ class Meter:
         job = self._jobs[name] = _Job(account, group.gauge(), group.unified_folder(), saved=account)
         return job
 
-    def _read_group(self, job: _Job, subject: Subject) -> None:
+    def _read_group(self, job: _Job) -> None:
         identity = job.gauge.identity()
         if not identity:
             job.memory_bytes = 0
-            job.counter = None
             return
         life = f"{self._boot}/{identity}"
+        last = job.account.last
         if job.account.life != life:
-            job.counter = None
+            # What else was read of the old life does not count for this one; it will be read soon.
+            job.counter, last = None, Counted()
+        now = Counted(job.gauge.cpu_s(), last.disk_bytes, last.network_bytes)
+        job.account = advance(job.account, now, life)
+
+    def _look_closely(self, subjects: Mapping[str, Subject], now_s: float) -> None:
+        """At all else of some jobs, longest ago first. Where nobody computed, nothing has changed either."""
+        jobs = [self._jobs[name] for name in subjects]
+        changed = [job for job in jobs if job.account.total.cpu_s != job.close_cpu_s]
+        for job in sorted(changed, key=lambda job: job.close_s)[:_CLOSE_LOOKS]:
+            self._read_closely(job)
+            job.close_s, job.close_cpu_s = now_s, job.account.total.cpu_s
+
+    def _read_closely(self, job: _Job) -> None:
+        if not job.gauge.identity():
+            return
+        job.memory_bytes = job.gauge.memory_bytes()
         if job.counter is None and job.unified and self._network:
             job.counter = traffic.counter(job.unified)
             self._network = job.counter is not None
-        cpu_s = job.gauge.cpu_s()
-        disk, network = job.account.last.disk_bytes, job.account.last.network_bytes
-        # Where nobody computed, nothing else has changed either, and need not be read.
-        if cpu_s != job.account.last.cpu_s or job.account.life != life:
-            job.memory_bytes = job.gauge.memory_bytes()
-            told = job.gauge.disk_bytes()
-            disk = trees.disk_bytes(job.gauge.folder) if told is None else told
-        if job.counter is not None:
-            network = traffic.network_bytes(job.counter)
-        job.account = advance(job.account, Counted(cpu_s, disk, network), life)
+        told, last = job.gauge.disk_bytes(), job.account.last
+        disk = trees.disk_bytes(job.gauge.folder) if told is None else told
+        network = last.network_bytes if job.counter is None else traffic.network_bytes(job.counter)
+        job.account = advance(job.account, Counted(last.cpu_s, disk, network), job.account.life)
 
     def _look_at_gpus(self, subjects: Mapping[str, Subject], now_s: float) -> None:
         since_s = now_s - self._gpu_s
