@@ -9,13 +9,14 @@ from pathlib import Path
 
 from springtide.engines.simulated import Faults, SimulatedEngine
 from springtide.pool.database import Database
-from springtide.pool.loop import Loop
+from springtide.pool.loop import TICK_S, Loop
 from springtide.pool.records import JobRecord, State, Wish
 from springtide.pool.store import Store
 from springtide.spec import Job, Kind, Node, Priority, Range, Resources, Restart, SpringtideError, Work
 from springtide.spec.resources import UNLIMITED
 
 START_S = 1_800_000_000.0
+NO_FAULTS = Faults()
 
 
 class Crash(BaseException):
@@ -32,8 +33,8 @@ class World:
 
     folder: Path
     seed: int = 0
-    nodes: tuple[Node, ...] = (node("a"), node("b"))
-    faults: Faults = Faults()
+    nodes: tuple[Node, ...] = ()
+    faults: Faults = NO_FAULTS
     crash: float = 0.0  # that a commit is the last thing a loop does, before or after it
     crashes: int = 0
     rounds: int = 0
@@ -42,6 +43,7 @@ class World:
 
     def __post_init__(self) -> None:
         self.random = random.Random(self.seed)
+        self.nodes = self.nodes or (node("a"), node("b"))
         self.engine = SimulatedEngine(self.nodes, self.seed, self.faults)
         self.owners = Store(Database(self.folder / "pool.db"))
         self.up()
@@ -58,12 +60,13 @@ class World:
         if self.random.random() < self.crash:
             raise Crash(moment)
 
-    def pass_(self, seconds: float, step_s: float = 0.5) -> None:
-        """Rounds, at least one each `step_s`, while so much virtual time passes."""
+    def pass_(self, seconds: float, step_s: float = 1.0) -> None:
+        """Rounds while so much virtual time passes: one each `step_s`, or sooner where the loop says so."""
         until_s = self.engine.now_s + seconds
         while self.engine.now_s < until_s:
             due_s = self.round()
-            self.engine.advance(min(max(due_s, 0.01), step_s, until_s - self.engine.now_s + 1e-9))
+            step = max(due_s, 0.01) if due_s < TICK_S else step_s
+            self.engine.advance(min(step, until_s - self.engine.now_s + 1e-9))
 
     def round(self) -> float:
         """One round, of a new loop where this one dies in it."""
@@ -112,7 +115,7 @@ class World:
         """Faults stop, and time passes."""
         self.crash = 0.0
         self.engine.faults = Faults()
-        self.pass_(seconds, step_s=1.0)
+        self.pass_(seconds, step_s=10.0)
 
 
 def training(name: str = "fill", low: int = 1, high: int = 4, steps: int = 200, **more: object) -> Job:

@@ -7,10 +7,11 @@ that is carried out a little later.
 
 from __future__ import annotations
 
+import json
 import logging
 import threading
 import time
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import replace
 from pathlib import Path
 
@@ -20,15 +21,16 @@ from springtide.core.forward import Forecast, forecast
 from springtide.core.market import Prices
 from springtide.core.plan import Action, Plan, Verb
 from springtide.core.snapshot import Snapshot
-from springtide.engines.engine import Engine, JobSeen, Notice, Observation, Phase, Task
+from springtide.engines.engine import Engine, Notice, Observation, Phase
 from springtide.pool import accounts, carrying, lifecycle, loads, picture
 from springtide.pool.accounts import Accounts
-from springtide.pool.carrying import Instruction, Resize, Start, Stop
 from springtide.pool.live import TeamUse
 from springtide.pool.picture import Picture
 from springtide.pool.records import JobRecord, State, Step
 from springtide.pool.store import Event, Round, Store
-from springtide.spec.errors import Refused, SpringtideError, UserError
+from springtide.pool.telling import Refusal, Secrets, Teller, no_secrets
+from springtide.spec.errors import SpringtideError
+from springtide.spec.files import pool_from_text
 from springtide.spec.job import Job
 from springtide.spec.sharing import Pool
 
@@ -36,17 +38,7 @@ TICK_S = 1.0
 SOON_S = 0.05  # between rounds while room changes hands
 LATER_S = 0.5  # while something takes long to end
 KEEP_USE_S, KEEP_LOADS_S = 10.0, 300.0
-ASK_AGAIN_S = 5.0  # after which a run that has not the size it should have is asked once more
-FIRST_REFUSAL_S, LAST_REFUSAL_S = 1.0, 30.0
 _log = logging.getLogger("springtide.pool")
-
-Secrets = Callable[[str, tuple[str, ...]], Mapping[str, bytes]]  # team, names -> values
-
-
-def no_secrets(team: str, names: tuple[str, ...]) -> Mapping[str, bytes]:
-    """Where no secrets are kept."""
-    del team, names
-    return {}
 
 
 class Loop:
@@ -55,7 +47,8 @@ class Loop:
     def __init__(
         self, store: Store, engine: Engine, sources: Path, secrets: Secrets = no_secrets, learns_speeds: bool = True,
     ) -> None:  # fmt: skip
-        self.store, self.engine, self.sources, self.secrets = store, engine, sources, secrets
+        self.store, self.engine = store, engine
+        self._teller = Teller(engine, sources, secrets)
         self.records: dict[str, JobRecord] = {}
         self.seconds: float = 0.0  # that the last round took
         self._learns_speeds = learns_speeds
@@ -65,8 +58,6 @@ class Loop:
         self._picture = self._new_picture(Pool(nodes=tuple(engine.nodes())))
         self._seen = Observation()
         self._accounts = Accounts()
-        self._asked: dict[str, tuple[Instruction, float]] = {}
-        self._refusals: dict[str, tuple[str, float, float]] = {}  # job -> sentence, not before, pause
         self._kept_s = {"use": 0.0, "loads": 0.0}
         self._lock = threading.RLock()
         self._quiet = threading.Event()
@@ -126,11 +117,11 @@ class Loop:
             except BaseException:
                 self._forget_everything()
                 raise
-            over = [one for one in changes.jobs.values() if one.state.over]
-            told = [self._instructed(record, seen, now_s) for record in self.records.values()]
-        for instruction in (one for some in told for one in some):
-            self._carry_out(instruction, now_s)
-        self._let_go(seen, ended, over)
+            records = list(self.records.values())
+        refusals = self._teller.tell(records, seen, now_s)
+        if refusals:
+            self._keep_refusals(refusals, now_s)
+        self._let_go(seen, ended, changes)
         return self._due_s(seen, now_s)
 
     def _hear_owners(self) -> None:
@@ -242,106 +233,37 @@ class Loop:
 
     # --- the engine
 
-    def _instructed(self, record: JobRecord, seen: Observation, now_s: float) -> list[Instruction]:
-        """What the engine does not know yet; what it was told and has not done is told again after a while."""
-        if record.id in self._refusals and now_s < self._refusals[record.id][1]:
-            return []
-        found = []
-        for one in carrying.instructions(record, seen.jobs.get(record.id)):
-            before = self._asked.get(f"{record.id} {type(one).__name__}")
-            if (
-                isinstance(one, Resize | Stop)
-                and before
-                and before[0] == one
-                and now_s < before[1] + self._again_s(one)
-            ):
-                continue
-            found.append(one)
-        return found
+    def _keep_refusals(self, refusals: Iterable[Refusal], now_s: float) -> None:
+        """What the engine refused is told; a job that is wrong in itself ends once nothing of it is left."""
+        changes = Round()
+        for refusal in refusals:
+            record = self.records[refusal.job]
+            if refusal.final:
+                names = [one.id for one in record.replicas]
+                replicas = lifecycle.stopped(record.replicas, names, now_s)
+                record = replace(record, replicas=replicas, learned={**record.learned, "verdict": refusal.sentence})
+            else:
+                changes.events.append(
+                    Event(now_s, "refused", refusal.sentence, record.job.team, record.name, record.id)
+                )
+            self._set(replace(record, reason=refusal.sentence), changes)
+        self.store.keep(changes)
 
-    def _again_s(self, instruction: Instruction) -> float:
-        """A resize that came about is not asked for again."""
-        if isinstance(instruction, Start):
-            return 0.0
-        if isinstance(instruction, Stop):
-            return ASK_AGAIN_S
-        seen = self._seen.jobs.get(instruction.job)
-        workers = len(seen.training.workers) if seen and seen.training else 0
-        return float("inf") if workers == len(instruction.places) else ASK_AGAIN_S
-
-    def _carry_out(self, instruction: Instruction, now_s: float) -> None:
-        record = self.records[instruction.job]
-        try:
-            match instruction:
-                case Start(_, places):
-                    self.engine.start(self._task(record), places)
-                case Resize(_, places):
-                    self.engine.resize(self._task(record), places)
-                case Stop(job, replicas):
-                    self.engine.stop(job, replicas, record.job.grace_s)
-        except UserError as error:
-            self._cannot_run(record, str(error), now_s)
-        except SpringtideError as error:
-            self._refused(record, str(error), now_s)
-        else:
-            self._asked[f"{record.id} {type(instruction).__name__}"] = instruction, now_s
-            self._refusals.pop(record.id, None)
-
-    def _task(self, record: JobRecord) -> Task:
-        names = record.job.secrets
-        return Task(
-            id=record.id, job=record.job, revision=record.revision, attempt=record.attempt,
-            source=self.sources / record.source if record.source else None, script=record.script,
-            secrets=self.secrets(record.job.team, names) if names else {},
-        )  # fmt: skip
-
-    def _refused(self, record: JobRecord, sentence: str, now_s: float) -> None:
-        """Told once, tried again, less and less often."""
-        before = self._refusals.get(record.id)
-        pause = min(before[2] * 2, LAST_REFUSAL_S) if before else FIRST_REFUSAL_S
-        self._refusals[record.id] = sentence, now_s + pause, pause
-        if before is None or before[0] != sentence:
-            told = Event(now_s, "refused", sentence, record.job.team, record.name, record.id)
-            self.records[record.id] = after = replace(record, reason=sentence)
-            self.store.keep(Round(jobs={record.id: after}, events=[told]))
-
-    def _cannot_run(self, record: JobRecord, sentence: str, now_s: float) -> None:
-        """No other try would help: the job has failed once nothing of it is left."""
-        replicas = lifecycle.stopped(record.replicas, [one.id for one in record.replicas], now_s)
-        self.records[record.id] = after = replace(
-            record, replicas=replicas, learned={**record.learned, "verdict": sentence}
-        )
-        self.store.keep(Round(jobs={record.id: after}))
-
-    def _let_go(
-        self, seen: Observation, ended: Iterable[tuple[str, tuple[str, ...]]], over: Iterable[JobRecord]
-    ) -> None:
+    def _let_go(self, seen: Observation, ended: Iterable[tuple[str, tuple[str, ...]]], changes: Round) -> None:
         """The engine need not tell any more what is on record; of jobs that are over or unknown nothing stays."""
         for job_id, names in ended:
-            if job_id in self.records and not self.records[job_id].state.over:
-                self._quietly(self.engine.forget, job_id, names)
-        for record in over:
-            self.records.pop(record.id, None)
-            self._accounts.forget(record.id)
-            self._quietly(self.engine.forget, record.id)
+            if not self.records[job_id].state.over:
+                self._teller.forget_ends(job_id, names)
+        for record in changes.jobs.values():
+            if record.state.over:
+                del self.records[record.id]
+                self._accounts.forget(record.id)
+                self._teller.forget(record.id)
+            elif not record.replicas and (record.state == State.PAUSED or self._down):
+                self._teller.rest(record.id)
         for job_id, there in seen.jobs.items():
             if job_id not in self.records:
-                self._end_stranger(job_id, there)
-
-    def _end_stranger(self, job_id: str, there: JobSeen) -> None:
-        """Of a job that is over nothing may run; when all of it has ended it is forgotten."""
-        going = [name for name, one in there.replicas.items() if one.phase != Phase.ENDED]
-        if going:
-            self._quietly(self.engine.stop, job_id, going, 0.0)
-        else:
-            self._quietly(self.engine.forget, job_id)
-
-    def _quietly(self, verb: Callable[..., None], *words: object) -> None:
-        """What is asked again in the next round if it is refused in this."""
-        try:
-            verb(*words)
-        except Refused as error:
-            _log.info("%s", error)
+                self._teller.end_stranger(job_id, there)
 
     def _due_s(self, seen: Observation, now_s: float) -> float:
         """Soon while room changes hands, and when a job may start again; else a tick."""
@@ -373,11 +295,7 @@ class Loop:
 
     def _configure(self, pool: object, drained: object) -> None:
         """Teams and rules as administrators have said them; nodes are the engine's."""
-        import json
-
-        from springtide.spec.files import pool_from_text
-
-        said = pool_from_text(json.dumps(pool), "pool") if pool else Pool()
+        said = pool_from_text(json.dumps(pool), nodes_elsewhere=True) if pool else Pool()
         self._drained = frozenset(str(name) for name in drained) if isinstance(drained, list) else frozenset()
         money, known = self._picture.money(), self._picture.loads()
         self._picture = self._new_picture(replace(said, nodes=tuple(self.engine.nodes())))
@@ -396,7 +314,6 @@ class Loop:
         with self._lock:
             self.records.clear()
             self._change, self._configured = 0, None
-            self._asked.clear()
 
     # --- for other threads
 

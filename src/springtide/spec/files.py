@@ -77,8 +77,11 @@ def pool(path: str | Path) -> Pool:
     return pool_from_text(_text(Path(path)), str(path))
 
 
-def pool_from_text(text: str, where: str = "pool") -> Pool:
-    """The pool of a text that is called `where`. Raises UserError as `pool` does."""
+def pool_from_text(text: str, where: str = "pool", nodes_elsewhere: bool = False) -> Pool:
+    """The pool of a text that is called `where`. Raises UserError as `pool` does.
+
+    `nodes_elsewhere`: the text says teams and rules only, so guarantees are not held against its nodes.
+    """
     reading = Reading(where, None)
     trees = list(_documents(text, reading))
     if len(trees) > 1:
@@ -86,7 +89,8 @@ def pool_from_text(text: str, where: str = "pool") -> Pool:
     found = POOL.read(trees[0], "", reading) if trees else WRONG
     if isinstance(found, Pool):
         # Two of one name were said where the second stands.
-        reading.faults += [_placed(problem, reading) for problem in problems(found) if problem.field != "name"]
+        elsewhere = ("name", "guarantee") if nodes_elsewhere else ("name",)
+        reading.faults += [_placed(problem, reading) for problem in problems(found) if problem.field not in elsewhere]
     _say(reading)
     if not isinstance(found, Pool):
         raise UserError(f"{where}: there is no pool in it; `tide schema --kind pool` says what one looks like")
