@@ -144,12 +144,10 @@ def test_disk_bandwidth_is_limited_where_the_folder_lies_on_a_disk(tmp_path: Pat
     with a_pool(tmp_path) as groups:
         if "io" not in groups.limits:
             pytest.skip("no disk whose bandwidth could be limited")
-        took_s = []
-        for rate in (None, 8e6):
-            group = groups.group("job", f"r{rate}")
-            group.make(Limits(disk_bytes_per_s=rate))
-            took_s.append(float(python(code, group).communicate(timeout=60)[0] or "nan"))
-        assert took_s[1] > 0.3 > took_s[0] or took_s[1] > 2 * took_s[0]
+        group = groups.group("job", "r1")
+        group.make(Limits(disk_bytes_per_s=8e6))
+        took_s = float(python(code, group).communicate(timeout=60)[0])
+        assert took_s >= 0.25  # four megabytes at eight in a second, less what the first period lets pass
 
 
 @needs_groups
