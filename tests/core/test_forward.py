@@ -147,7 +147,7 @@ def test_a_job_that_runs_is_explained_by_its_size() -> None:
     cluster = a_pool(4)
     row = batch(cluster, "a")
     settled(cluster)
-    assert str(explain(cluster.snapshot(1.0), row)) == "a runs with 1 of 1..1 replicas, as many as it may have"
+    assert str(explain(cluster.snapshot(1.0), row)) == "a runs with 1 replica, as many as it may have"
 
 
 def test_a_service_is_explained_by_its_load() -> None:

@@ -15,7 +15,7 @@ import numpy as np
 from springtide.core import claims, market, preemption, shares
 from springtide.core.claims import Claim
 from springtide.core.door import Door
-from springtide.core.reasons import Reason, money
+from springtide.core.reasons import Reason, Replicas, money
 from springtide.core.resources import CPU, GPU, IntArray
 from springtide.core.shares import Queue
 from springtide.core.snapshot import Slot
@@ -146,7 +146,7 @@ class _Auction:
         why = np.full(len(below), preemption.OUTBID)
         where, beaten = preemption.room_from(door.holdings, door.quota, claim, below, why)
         if slots := claims.settle(draft, claim, where):
-            door.holdings.take(claim.row, slots, Reason("its bid wins room for {} replicas", (len(slots),)))
+            door.holdings.take(claim.row, slots, Reason("its bid wins room for {}", (Replicas(len(slots)),)))
             door.quota.count(claim.team, claim.amount)
         return beaten
 

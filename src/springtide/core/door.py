@@ -13,7 +13,7 @@ from springtide.core.claims import Claim
 from springtide.core.draft import Draft
 from springtide.core.holdings import Holdings
 from springtide.core.quota import Quota
-from springtide.core.reasons import Reason
+from springtide.core.reasons import Reason, Replicas
 from springtide.core.reservation import Reservation
 from springtide.core.resources import BoolArray, FloatArray, IntArray
 from springtide.core.shares import Queue
@@ -46,7 +46,7 @@ class Door:
                 claim = replace(claim, count=count)
             slots = slots if len(slots) == claim.count else self._made_room(claim)
         if slots:
-            self.holdings.take(claim.row, slots, Reason("{} replicas fit", (len(slots),)))
+            self.holdings.take(claim.row, slots, Reason("there is room for {}", (Replicas(len(slots)),)))
             self.quota.count(claim.team, claim.amount)
         return len(slots)
 

@@ -11,7 +11,7 @@ import numpy as np
 from springtide.core import forward, planner
 from springtide.core.cluster import Cluster, make_nodes
 from springtide.core.plan import Plan
-from springtide.core.reasons import Reason, amounts
+from springtide.core.reasons import Reason, Replicas, amounts
 from springtide.core.resources import FloatArray
 from springtide.core.snapshot import BATCH, GONE, SERVICE, TRAINING, Snapshot
 from springtide.spec.quantities import duration_text
@@ -58,7 +58,8 @@ def count_after(snapshot: Snapshot, plan: Plan, job: int) -> int:
 
 def _present(snapshot: Snapshot, plan: Plan, job: int) -> str:
     count, jobs = count_after(snapshot, plan, job), snapshot.jobs
-    sizes = f"{count} of {jobs.minimum[job]}..{jobs.maximum[job]} replicas"
+    least, most = int(jobs.minimum[job]), int(jobs.maximum[job])
+    sizes = str(Replicas(count)) + (f" of {least} to {most}" if least != most else "")
     for action in plan.actions:
         if action.job == job:
             return f"will have {sizes}: {action.reason}"

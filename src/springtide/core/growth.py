@@ -16,7 +16,7 @@ from springtide.core import market, nearness, placement, together
 from springtide.core.draft import Draft
 from springtide.core.holdings import return_slots
 from springtide.core.nearness import Arrangement
-from springtide.core.reasons import Reason
+from springtide.core.reasons import Reason, Replicas
 from springtide.core.resources import BoolArray, FloatArray, IntArray
 from springtide.core.snapshot import Slot
 from springtide.core.worth import Worth
@@ -223,9 +223,9 @@ class _Dealing:
         for victim, given, name in victims:
             other = int(worth.rows[victim])
             left = self.count(victim) - len(given)
-            draft.give(other, given, Reason("shrinks to {} replicas, worth more to {}", (left, name)))
+            draft.give(other, given, Reason("shrinks to {}, worth more to {}", (Replicas(left), name)))
             worth.now[victim] = worth.of(victim, draft.held_nodes(other))
-        reason = Reason("grows to {} replicas, {:.2g} times as fast as one", (size, float(worth.speed[e, size])))
+        reason = Reason("grows to {}, {:.2g} times as fast as one", (Replicas(size), float(worth.speed[e, size])))
         if found.removed:
             draft.give(row, found.removed, reason)
         draft.take(row, found.added, reason)

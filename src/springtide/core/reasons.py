@@ -22,6 +22,15 @@ class Reason(NamedTuple):
         return self.template.format(*self.values)
 
 
+class Replicas(NamedTuple):
+    """How many replicas: `1 replica`, `3 replicas`."""
+
+    count: int
+
+    def __str__(self) -> str:
+        return f"{self.count} replica{'s' * (self.count != 1)}"
+
+
 def amount(value: float) -> str:
     """A count of cores or devices for people: 4, 0.5."""
     return f"{value:.4g}"

@@ -8,7 +8,7 @@ from springtide.core import claims, filling, resources
 from springtide.core.claims import Claim
 from springtide.core.draft import Draft
 from springtide.core.holdings import Holdings
-from springtide.core.reasons import Reason
+from springtide.core.reasons import Reason, Replicas
 from springtide.core.resources import BoolArray, FloatArray, IntArray
 from springtide.core.snapshot import GONE, Slot
 
@@ -84,7 +84,7 @@ def give_way(holdings: Holdings, claim: Claim, indices: IntArray) -> None:
         given.setdefault(int(holdings.row[index]), []).append(holdings.slot(index))
     for row, slots in given.items():
         left = int(draft.count[row]) - len(slots)
-        holdings.give(row, slots, Reason("shrinks to {} replicas for {} ({})", (left, *title(draft, claim.row))))
+        holdings.give(row, slots, Reason("shrinks to {} for {} ({})", (Replicas(left), *title(draft, claim.row))))
 
 
 def title(draft: Draft, row: int) -> tuple[str, str]:

@@ -14,7 +14,7 @@ import numpy as np
 from springtide.core import filling
 from springtide.core.draft import Draft
 from springtide.core.load import BIN_S, MONDAY_S
-from springtide.core.reasons import Reason
+from springtide.core.reasons import Reason, Replicas
 from springtide.core.resources import GPU, SLACK, FloatArray, IntArray
 from springtide.core.snapshot import SERVICE, TRAINING, Slot, Snapshot
 
@@ -68,9 +68,11 @@ def _whole(replicas: FloatArray, snapshot: Snapshot, rows: IntArray) -> IntArray
 def _give_up(draft: Draft, row: int, count: int) -> None:
     left = int(draft.count[row]) - count
     if draft.jobs.kind[row] == SERVICE and row in draft.jobs.loads:
-        reason = Reason("its load needs {} replicas since {:g} s", (left, draft.settings.scale_down_after_s))
+        reason = Reason(
+            "its load needs no more than {} since {:g} s", (Replicas(left), draft.settings.scale_down_after_s)
+        )
     else:
-        reason = Reason("its owner asks for at most {} replicas", (left,))
+        reason = Reason("its owner asks for at most {}", (Replicas(left),))
     draft.give(row, spare(draft, row, count), reason)
 
 

@@ -7,7 +7,7 @@ import numpy as np
 from springtide.core import claims, placement, shrink
 from springtide.core.claims import Claim
 from springtide.core.door import MANY_SHAPES, Door
-from springtide.core.reasons import Figure, Reason
+from springtide.core.reasons import Figure, Reason, Replicas
 from springtide.core.resources import GPU, KINDS, FloatArray
 from springtide.core.shares import Queue
 
@@ -63,7 +63,7 @@ def _never(door: Door, claim: Claim) -> Reason:
         short = np.where(claim.request > 0, claim.request / np.maximum(capacity.max(axis=0), 1e-300), 0.0)
     kind = int(np.argmax(short))
     if short[kind] <= 1:
-        return Reason("waits for {} replicas: an empty pool holds {}", (claim.count, int(door.empty_room(claim))))
+        return Reason("waits for {}: an empty pool holds {}", (Replicas(claim.count), int(door.empty_room(claim))))
     largest = int(np.argmax(capacity[:, kind]))
     values = (
         Figure(kind, claim.request[kind]),
