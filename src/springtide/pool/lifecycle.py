@@ -46,7 +46,8 @@ class _Course:
         self.events.append(Event(self.now_s, kind, sentence, one.job.team, one.name, one.id))
 
     def set(self, **changes: Any) -> None:
-        self.record = replace(self.record, **changes)
+        if any(getattr(self.record, name) != value for name, value in changes.items()):
+            self.record = replace(self.record, **changes)
 
     def drop(self, gone: Iterable[str]) -> None:
         names = set(gone)
