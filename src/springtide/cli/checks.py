@@ -15,6 +15,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Literal
 
+from springtide.engines.local.cgroups import reachable
+from springtide.engines.local.hierarchies import CONTROLLERS
 from springtide.spec.home import home
 from springtide.spec.quantities import bytes_text
 from springtide.train import hardware
@@ -139,28 +141,16 @@ def _populate() -> None:
 
 
 def _cgroups() -> Check:
-    mounts = [line.split() for line in _read("/proc/self/mountinfo").splitlines()]
-    kinds = {(fields[fields.index("-") + 1], fields[4]) for fields in mounts if "-" in fields}
-    unified = [at for kind, at in kinds if kind == "cgroup2"]
-    split = [at for kind, at in kinds if kind == "cgroup"]
-    version = "v1 and v2 (hybrid)" if unified and split else "v2" if unified else "v1" if split else ""
-    if not version:
-        return Check("cgroups", "lacks", "none mounted", "runs cannot be given limits of memory or cores of their own")
-    writable = [at for at in (split or unified) if os.access(_own_group(at, bool(split)), os.W_OK)]
-    if writable:
-        return Check("cgroups", "ok", f"{version}, writable")
-    return Check("cgroups", "lacks", f"{version}, not writable", "one run's memory use is not kept from harming others")
-
-
-def _own_group(mount: str, is_split: bool) -> Path:
-    """The group that this process is in, below `mount` (a v1 controller's hierarchy, or the unified one)."""
-    controllers = set(Path(mount).name.split(","))
-    for line in _read("/proc/self/cgroup").splitlines():
-        _, names, path = line.split(":", 2)
-        if (is_split and controllers & set(names.split(","))) or (not is_split and not names):
-            below = Path(mount) / path.lstrip("/")
-            return below if below.is_dir() else Path(mount)
-    return Path(mount)
+    where = reachable()
+    limited = [name for name in CONTROLLERS if name in where.offered]
+    if not limited:
+        why = next(iter(where.why_not.values()), "no control groups are mounted")
+        return Check("cgroups", "lacks", f"none to be had ({why})", "one job's use of memory or cores can harm others")
+    found = f"v{where.version}, writable: {', '.join(limited)}"
+    missing = [name for name in CONTROLLERS if name not in where.offered]
+    if not missing:
+        return Check("cgroups", "ok", found)
+    return Check("cgroups", "lacks", found, f"jobs of a pool are not limited in {', '.join(missing)}")
 
 
 def _home() -> Check:
@@ -195,10 +185,3 @@ def _tool(name: str, command: list[str], lack: str) -> Check:
         return Check(name, "lacks", f"{found} does not answer", lack)
     said = (done.stdout + done.stderr).strip().splitlines() or ["installed"]
     return Check(name, "ok", said[0].removeprefix("go version "))
-
-
-def _read(path: str) -> str:
-    try:
-        return Path(path).read_text(errors="replace")
-    except OSError:
-        return ""

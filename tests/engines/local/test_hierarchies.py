@@ -59,6 +59,14 @@ def test_limits_that_were_set_for_us_stay_kept(tmp_path: Path) -> None:
     assert where.bases == {"": root / "service"}
 
 
+def test_who_is_in_a_group_of_the_pool_finds_the_same_place_as_who_made_it(tmp_path: Path) -> None:
+    inner = "springtide/p1/job/shim"
+    root = a_tree(tmp_path, v2_files() | v2_files("springtide/p1/job", memory_max="1000") | v2_files(inner))
+    tree = Hierarchy(root, frozenset(), root / inner)
+    assert ground([tree], ("springtide", "p1")).bases == {"": root}
+    assert ground([tree], ("springtide", "p2")).bases == {"": root / "springtide/p1/job"}
+
+
 def test_a_controller_that_is_not_offered_is_named_with_what_its_lack_means(tmp_path: Path) -> None:
     root = a_tree(tmp_path, v2_files(controllers="cpu pids"))
     where = ground([Hierarchy(root, frozenset(), root)])

@@ -17,7 +17,7 @@ from springtide.engines.local.cgroups_v1 import SplitGroup
 from springtide.engines.local.cgroups_v2 import UnifiedGroup
 from springtide.engines.local.gauges import Gauge
 from springtide.engines.local.hierarchies import CONTROLLERS, Ground, ground, hierarchies, read
-from springtide.engines.local.limits import USUAL_WEIGHT, Limits
+from springtide.engines.local.limits import Limits, pool_weight
 
 __all__ = ["FIRST", "Group", "Groups", "Limits", "find", "reachable", "sentence"]
 
@@ -159,21 +159,20 @@ class Groups:
                 cgroups_v2.remove_empty(folder.parent)
 
 
-def reachable() -> Ground:
-    """What could be used here; nothing is made or changed."""
-    return ground(hierarchies())
+def reachable(pool: str = "") -> Ground:
+    """What could be used here; nothing is made or changed. Who is in a group of `pool` himself is seen outside it."""
+    return ground(hierarchies(), (FIRST, pool))
 
 
 def find(pool: str, home: Path | None = None) -> Groups:
     """The groups of a pool; `home` lies on the disk whose bandwidth is limited. Never raises."""
-    where = reachable()
+    where = reachable(pool)
     if where.version == 2:
         where = _opened(where)
     groups = Groups(pool, where, _disk(home) if home else None)
     if where.version:
         try:
-            # Against single processes beside it, each of which weighs as much as an ordinary group.
-            groups.group().make(Limits(weight=USUAL_WEIGHT * (os.cpu_count() or 1), whole=False))
+            groups.group().make(Limits(weight=pool_weight(), whole=False))
         except OSError as error:
             return Groups(
                 pool, Ground(why_not=dict.fromkeys(CONTROLLERS, f"the kernel refused a group ({error.strerror})"))

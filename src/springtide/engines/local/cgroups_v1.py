@@ -12,8 +12,9 @@ from springtide.engines.local import gauges
 from springtide.engines.local.cgroups_v2 import ROUNDS, kill_all, remove
 from springtide.engines.local.gauges import Gauge
 from springtide.engines.local.hierarchies import number, read, write
-from springtide.engines.local.limits import Limits
+from springtide.engines.local.limits import Limits, pool_weight
 
+_POOLS_DEPTH = 2  # springtide/<pool>
 _PERIOD_US = 100_000
 _LEAST_QUOTA_US = 1_000
 _SHARES_PER_WEIGHT = 1024 / 100
@@ -33,14 +34,20 @@ class SplitGroup:
         """The group is there with these limits; it may have been there. Raises OSError where it cannot be made."""
         for folder in self.folders():
             folder.mkdir(parents=True, exist_ok=True)
+        if len(self.path.parts) > _POOLS_DEPTH:
+            SplitGroup(self.bases, Path(*self.path.parts[:_POOLS_DEPTH])).weigh(pool_weight())
         self.set(limits)
+
+    def weigh(self, weight: int) -> None:
+        """How much it counts where cores are short."""
+        self._write("cpu", "cpu.shares", min(262_144, max(2, round(weight * _SHARES_PER_WEIGHT))))
 
     def set(self, limits: Limits) -> None:
         """Other limits from now on; of a limit below what is used the kernel takes what it can."""
         quota = -1 if limits.cpu is None else max(_LEAST_QUOTA_US, round(limits.cpu * _PERIOD_US))
         self._write("cpu", "cpu.cfs_period_us", _PERIOD_US)
         self._write("cpu", "cpu.cfs_quota_us", quota)
-        self._write("cpu", "cpu.shares", min(262_144, max(2, round(limits.weight * _SHARES_PER_WEIGHT))))
+        self.weigh(limits.weight)
         memory = -1 if limits.memory_bytes is None else limits.memory_bytes
         # The limit with swap may never be below the one without: which goes first depends on the direction.
         for _ in range(2):

@@ -11,8 +11,9 @@ from pathlib import Path
 from springtide.engines.local import gauges
 from springtide.engines.local.gauges import Gauge
 from springtide.engines.local.hierarchies import number, read, write
-from springtide.engines.local.limits import Limits
+from springtide.engines.local.limits import Limits, pool_weight
 
+_POOLS_DEPTH = 2  # springtide/<pool>
 _PERIOD_US = 100_000
 _LEAST_QUOTA_US = 1_000
 ROUNDS = 50  # of killing what was forked meanwhile
@@ -35,6 +36,8 @@ class UnifiedGroup:
             hand_on(at, self.offered)
             at = at / part
             at.mkdir(exist_ok=True)
+        if len(below) > _POOLS_DEPTH:
+            write(self.base.joinpath(*below[:_POOLS_DEPTH], "cpu.weight"), str(min(10_000, pool_weight())))
         self.set(limits)
 
     def set(self, limits: Limits) -> None:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import os
 import re
 from collections.abc import Iterable, Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 
 CONTROLLERS = ("cpu", "memory", "pids", "io")  # as v2 calls them
@@ -75,15 +75,24 @@ def _below(mount: Path, root: str, path: str) -> Path:
     return mount / inside.lstrip("/")
 
 
-def ground(trees: Iterable[Hierarchy]) -> Ground:
-    """What the pool can use of them: v2 where it has controllers, else v1."""
-    trees = list(trees)
+def ground(trees: Iterable[Hierarchy], inside: tuple[str, ...] = ()) -> Ground:
+    """What the pool can use of them: v2 where it has controllers, else v1. `inside`: the path of the pool's groups."""
+    trees = [replace(tree, own=_outside(tree, inside)) for tree in trees]
     unified = next((tree for tree in trees if tree.unified), None)
     if unified and {"cpu", "memory"} & set(read(unified.mount / "cgroup.controllers").split()):
         return _unified_ground(unified)
     if any(not tree.unified for tree in trees):
         return _split_ground([tree for tree in trees if not tree.unified], unified)
     return Ground(why_not=dict.fromkeys(CONTROLLERS, "no control groups are mounted"))
+
+
+def _outside(tree: Hierarchy, inside: tuple[str, ...]) -> Path:
+    """Our own group, or what the pool's groups lie below where we are in one of them."""
+    parts = tree.own.relative_to(tree.mount).parts
+    for at in range(len(parts)):
+        if inside and parts[at : at + len(inside)] == inside:
+            return tree.mount.joinpath(*parts[:at])
+    return tree.own
 
 
 def _unified_ground(tree: Hierarchy) -> Ground:

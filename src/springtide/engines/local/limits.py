@@ -11,6 +11,11 @@ USUAL_WEIGHT = 100  # of a group that nobody gave one
 _MOST_NICE = 19
 
 
+def pool_weight() -> int:
+    """Of all jobs of a pool together, against single processes beside it, each of which weighs as much as a group."""
+    return USUAL_WEIGHT * (os.cpu_count() or 1)
+
+
 @dataclass(frozen=True, slots=True)
 class Limits:
     """What all processes of one group may use together; None: not limited. `weight` decides where cores are short."""
