@@ -23,6 +23,7 @@ _COURSE = (
     "reason", "attempt", "failures", "serial", "retry_at_s", "started_s", "finished_s", "suspended_s", "resized_s",
     "attained_s", "result", "learned",
 )  # fmt: skip
+_RETRIED_S = 7 * 86_400.0  # after its end, for which the folder of a job is kept
 _COLUMNS = (
     "id, name, team, kind, state, over, number, submitted_s, submitted_by, spec, source, script, wish, pinned, "
     "revision, version, change, course"
@@ -206,6 +207,21 @@ class Store:
                 (*values, limit),
             ).fetchall()
             return self._records(rows, found)
+
+    def sources_named(self, now_s: float) -> set[str]:
+        """Digests of folders that are needed: of jobs that are not over, or ended so lately that a retry may come."""
+        with self.database.reading() as rows:
+            found = rows.execute(
+                "SELECT DISTINCT source FROM jobs WHERE source IS NOT NULL AND "
+                "(over = 0 OR coalesce(json_extract(course, '$.finished_s'), submitted_s) > ?)",
+                (now_s - _RETRIED_S,),
+            )
+            return {str(source) for (source,) in found}
+
+    def counts(self) -> dict[str, int]:
+        """How many jobs there are in each state."""
+        with self.database.reading() as rows:
+            return dict(rows.execute("SELECT state, count(*) FROM jobs GROUP BY state").fetchall())
 
     def events(
         self, *, after: int = 0, job_id: str | None = None, teams: Iterable[str] | None = None, limit: int = 1000,

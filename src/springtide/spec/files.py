@@ -72,9 +72,9 @@ def job_file_from_text(text: str, where: str = "jobs", folder: Path | None = Non
     return JobFile(where, tuple(found), places)
 
 
-def pool(path: str | Path) -> Pool:
+def pool(path: str | Path, nodes_elsewhere: bool = False) -> Pool:
     """The pool of a file. Raises UserError with every fault, also those of teams against each other and the nodes."""
-    return pool_from_text(_text(Path(path)), str(path))
+    return pool_from_text(_text(Path(path)), str(path), nodes_elsewhere)
 
 
 def pool_from_text(text: str, where: str = "pool", nodes_elsewhere: bool = False) -> Pool:
