@@ -17,7 +17,6 @@ if TYPE_CHECKING:
 Row = dict[str, Any]
 OVER = ("done", "failed", "cancelled")
 FROM_THE_BEGINNING = 100_000  # lines of a log
-_PAGE = 1000
 _NEWEST = 200  # among which jobs that are over are looked for
 
 
@@ -45,27 +44,14 @@ def socket_path() -> Path:
     return home() / "pool" / "pool.sock"
 
 
-def jobs(client: Client, *, state: str | None = None, team: str | None = None, most: int | None = None) -> list[Row]:
-    """Rows of jobs in this state (or `live`, or any), the newest first, at most `most`."""
-    found: list[Row] = []
-    cursor: str | None = None
-    while most is None or len(found) < most:
-        page = client.jobs(state=state, team=team, limit=min(most or _PAGE, _PAGE), cursor=cursor)
-        found += page["jobs"]
-        cursor = page.get("next")
-        if not cursor:
-            break
-    return found[:most]
-
-
 def recent(client: Client, team: str | None = None, most_over: int | None = 20) -> list[Row]:
     """All unfinished jobs, then the newest of those that are over; None: all of them."""
-    newest = jobs(client, team=team, most=None if most_over is None else _NEWEST)
+    newest = client.jobs(team=team, limit=None if most_over is None else _NEWEST)
     over = [row for row in newest if row["state"] in OVER]
     if most_over is None or len(newest) < _NEWEST:
         living = [row for row in newest if row["state"] not in OVER]
     else:
-        living = jobs(client, state="live", team=team)
+        living = client.jobs(team=team, state="live")
     return living + over[:most_over]
 
 

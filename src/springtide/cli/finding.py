@@ -39,7 +39,11 @@ def find(word: str, client: Client | None, *, local: bool = True) -> Target:
     runs = _local_runs() if local and where != "pool" else []
     exact = [target for target in runs if target.name == name]
     if client is not None and where != "local":
-        exact += _exact_job(client, name)
+        try:
+            exact += _exact_job(client, name)
+        except Unreachable:
+            if not exact:  # a run of this machine needs no pool
+                raise
     if exact:
         return _one_of_both(word, exact)
     return meant(word, name, [*runs, *(_jobs(client) if client is not None and where != "local" else ())])

@@ -7,7 +7,7 @@ import signal
 import subprocess
 from collections import Counter
 from contextlib import suppress
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import click
 
@@ -16,6 +16,9 @@ from springtide.cli.words import as_json
 from springtide.spec import home
 from springtide.spec.errors import Refused, SpringtideError, Unreachable
 from springtide.spec.quantities import duration_text
+
+if TYPE_CHECKING:
+    from springtide.pool.client import Client
 
 _ENGINES = ("local",)
 
@@ -33,9 +36,9 @@ _ENGINES = ("local",)
 @click.option("--service", is_flag=True, help="Write a systemd unit for a pool with these options, and start nothing.")
 @click.option("--engine", metavar="NAME", default="local", show_default=True, help="Where replicas run.")
 @as_json
-def up(detach: bool, service: bool, as_json: bool, **options: Any) -> int:
+def up(detach: bool, service: bool, engine: str, as_json: bool, **options: Any) -> int:
     """Start the pool of this machine. Without -d it shows what happens; Ctrl-C writes checkpoints and stops all."""
-    _check_engine(options["engine"])
+    _check_engine(engine)
     words = starting.server_words(options)
     if service:
         return _install(words)
@@ -46,7 +49,7 @@ def up(detach: bool, service: bool, as_json: bool, **options: Any) -> int:
         asking.say_json({**health, "nodes": client.nodes()})
     else:
         click.echo("\n".join(_greeting(health, client.nodes())))
-    return 0 if detach else _shown(server, health)
+    return 0 if detach else _shown(server)
 
 
 @click.command(epilog="Example: tide down --keep, where only the server is to be replaced.")
@@ -56,7 +59,7 @@ def down(keep: bool, as_json: bool) -> None:
     """Write checkpoints, stop all jobs and end the pool; the next `tide up` resumes them."""
     client = asking.pool()
     health = client.health()
-    pidfd = _pidfd(health)
+    pidfd = _pidfd(client, health)
     client.down(keep=keep)
     _wait_for_end(pidfd)
     said = "the jobs go on without it" if keep else "all jobs are stopped, and `tide up` lets them go on"
@@ -72,7 +75,7 @@ def status(as_json: bool) -> None:
     """Say how the pool is: its process and address, nodes, jobs by state, and what limits hold."""
     client = asking.pool()
     health, nodes = client.health(), client.nodes()
-    states = Counter(row["state"] for row in asking.jobs(client, state="live"))
+    states = Counter(row["state"] for row in client.jobs(state="live"))
     if as_json:
         asking.say_json({**health, "nodes": nodes, "jobs": dict(states)})
         return
@@ -130,12 +133,11 @@ def _age_s(health: dict[str, Any]) -> float:
     return max(0.0, time.time() - float(health["since_s"]))
 
 
-def _pidfd(health: dict[str, Any]) -> int | None:
+def _pidfd(client: Client, health: dict[str, Any]) -> int | None:
     """Of the server, where it is a process of this machine."""
     from springtide.train import process
 
-    here = not str(health["address"]).startswith("http") and not os.environ.get("TIDE_POOL", "").startswith("http")
-    return process.watch(health["pid"]) if here else None
+    return None if client.address.startswith("http") else process.watch(health["pid"])
 
 
 def _wait_for_end(pidfd: int | None) -> None:
@@ -147,7 +149,7 @@ def _wait_for_end(pidfd: int | None) -> None:
         os.close(pidfd)
 
 
-def _shown(server: subprocess.Popen[bytes], health: dict[str, Any]) -> int:
+def _shown(server: subprocess.Popen[bytes]) -> int:
     """Events as they come, until the pool ends or Ctrl-C ends it."""
     signal.signal(signal.SIGTERM, lambda *_: server.terminate())
     signal.signal(signal.SIGHUP, lambda *_: server.terminate())
@@ -172,7 +174,7 @@ def _shown(server: subprocess.Popen[bytes], health: dict[str, Any]) -> int:
 def _follow(server: subprocess.Popen[bytes]) -> None:
     from springtide.cli.look import event_line
 
-    after: int | None = None
+    after = max((event["id"] for event in asking.pool_here().events(limit=1)), default=0)
     while server.poll() is None:
         with suppress(SpringtideError):
             for event in asking.pool_here().events(after=after, follow=True):

@@ -62,7 +62,7 @@ def _pool_rows(everything: bool, team: str | None, states: tuple[str, ...]) -> l
     try:
         client = asking.pool()
         if states:
-            found = {row["id"]: row for state in states for row in asking.jobs(client, state=state, team=team)}
+            found = {row["id"]: row for state in states for row in client.jobs(state=state, team=team)}
             return list(found.values())
         return asking.recent(client, team, None if everything else _RECENT)
     except SpringtideError as error:

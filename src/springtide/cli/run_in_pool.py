@@ -24,7 +24,7 @@ _TENTHS = 10
 def run_in_pool(options: LaunchOptions, said: dict[str, Any], *, as_json: bool, quiet: bool) -> int:
     """Submit the run and watch it: Ctrl-C pauses it with a checkpoint, once more leaves it to the pool."""
     client = asking.pool()
-    answer = client.submit([job(options, said)])
+    answer = client.submit([job(options, said)], forecast=True)
     if not as_json and not quiet:
         tell(answer, dry_run=False)
     row = answer["jobs"][0]

@@ -24,6 +24,7 @@ _EPILOG = (
 )
 _AMOUNTS = ("cpu", "memory", "gpu", "disk", "network")
 _HERE = "the command line"
+_MOST_FORETOLD = 20  # jobs: each takes some passes of the planner
 
 
 class SubmitCommand(click.Command):
@@ -67,7 +68,7 @@ def submit(files: tuple[str, ...], dry_run: bool, wait: bool, as_json: bool, **s
     if files and said["name"]:
         raise UserError(f"--name belongs to a command behind --, and {files[0]} is a file; write one of the two")
     client = asking.pool()
-    answer = client.submit(jobs, dry_run=dry_run)
+    answer = client.submit(jobs, dry_run=dry_run, forecast=len(jobs) <= _MOST_FORETOLD)
     if as_json and not wait:
         asking.say_json(answer)
     elif not as_json:

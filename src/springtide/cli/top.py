@@ -58,7 +58,7 @@ class Look:
         """What is. Raises what the client raises."""
         from springtide.cli.frame import View
 
-        rows = asking.jobs(self._client, state="live")
+        rows = self._client.jobs(state="live")
         now_s = time.time()
         return View(
             health=self._client.health(),

@@ -30,7 +30,7 @@ def usage(by: str, since: str, team: str | None, as_json: bool) -> None:
         raise UserError(f'--by: nothing is summed by "{by}"{nearest(by, _BY) or "; write team or job"}')
     since_s = time.time() - quantities.duration(since, "--since")
     answer = asking.pool().usage(by=by, since_s=since_s, team=team)
-    rows = answer["rows"] if isinstance(answer, dict) else answer
+    rows = answer["rows"]
     if as_json:
         asking.say_json(rows)
     elif not rows:
