@@ -9,7 +9,7 @@ import pytest
 
 from pool.whole import World, batch, node, service, training
 from springtide.pool.records import State, Wish
-from springtide.spec import Bid, Job, Kind, Priority, Range, Resources, Restart, Team, to_data
+from springtide.spec import Bid, Job, Kind, Node, Priority, Range, Resources, Restart, Team, to_data
 from springtide.spec.sharing import Pool
 
 GIB = 2**30
@@ -225,3 +225,19 @@ def test_a_clock_that_jumps_back_starts_nothing_twice(tmp_path: Path) -> None:
     world.pass_(5.0)
     assert (world.count("web"), world.count("fill")) == (1, 3)
     assert not world.engine.violations
+
+
+def test_what_leans_on_the_disk_meets_what_leans_on_cores_and_it_is_told(tmp_path: Path) -> None:
+    small = Resources(cpu=2, memory=8 * GIB, disk=200e6, network=1e9)
+    world = World(tmp_path, nodes=tuple(Node(name=name, resources=small) for name in ("a", "b")))
+    disk, cores = Resources(cpu=0.2, disk=150e6), Resources(cpu=1.8)
+    world.submit(*(batch(f"sort-{at}", seconds=60.0, resources=disk) for at in range(2)))
+    world.submit(*(batch(f"sum-{at}", seconds=60.0, resources=cores) for at in range(2)))
+    world.pass_(3.0)
+    for node_name in ("a", "b"):
+        here = [
+            name for name in ("sort-0", "sort-1", "sum-0", "sum-1") if world.job(name).replicas[0].node == node_name
+        ]
+        assert len(here) == 2 and {name[:3] for name in here} == {"sor", "sum"}
+    told = [event.sentence for event in world.owners.events() if event.kind == "start"]
+    assert any("which leans on" in sentence for sentence in told), told

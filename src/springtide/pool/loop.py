@@ -25,6 +25,7 @@ from springtide.engines.engine import Engine, Notice, Observation, Phase
 from springtide.pool import accounts, carrying, lifecycle, loads, picture
 from springtide.pool.accounts import Accounts
 from springtide.pool.live import TeamUse
+from springtide.pool.neighbours import paired
 from springtide.pool.picture import Picture
 from springtide.pool.records import JobRecord, State, Step
 from springtide.pool.store import Event, Round, Store
@@ -32,7 +33,7 @@ from springtide.pool.telling import Refusal, Secrets, Teller, no_secrets
 from springtide.spec.errors import SpringtideError
 from springtide.spec.files import pool_from_text
 from springtide.spec.job import Job
-from springtide.spec.sharing import Pool
+from springtide.spec.sharing import Node, Pool
 
 TICK_S = 1.0
 SOON_S = 0.05  # between rounds while room changes hands
@@ -185,6 +186,9 @@ class Loop:
         added, removed = self._picture.places(action)
         reason = str(action.reason)
         after = carrying.decided(record, action.verb, added, removed, reason, now_s)
+        if action.verb == Verb.START and (pair := paired(after, self.records.values(), self._nodes())):
+            reason = f"{reason}, {pair}"
+            after = replace(after, reason=reason)
         self._set(after, changes)
         count = sum(one.step != Step.STOPPING for one in after.replicas)
         sentence = _told(action, record.name, count, reason)
@@ -287,6 +291,9 @@ class Loop:
     def _is_new(seen: Observation, record: JobRecord, replica: str) -> bool:
         there = seen.jobs.get(record.id)
         return there is None or (there.training is None and replica not in there.replicas)
+
+    def _nodes(self) -> Mapping[str, Node]:
+        return {node.name: node for node in self._picture.pool.nodes}
 
     # --- beginnings
 
