@@ -7,6 +7,7 @@ import resource
 import signal
 import subprocess
 import sys
+import threading
 import time
 from collections.abc import Callable
 from pathlib import Path
@@ -161,6 +162,29 @@ def test_sweeping_removes_what_is_empty_and_nothing_else() -> None:
         groups.group("busy").kill()
         child.wait(30)
         assert eventually(groups.group("busy").remove)
+
+
+@needs_groups
+def test_who_removes_the_last_group_leaves_nothing_and_hinders_nobody_who_makes_one() -> None:
+    with a_pool() as groups:
+        groups.sweep()
+        errors: list[Exception] = []
+
+        def make_and_remove(name: str) -> None:
+            try:
+                for _ in range(50):
+                    groups.group(name, "r1").make(Limits())
+                    groups.group(name).remove()
+            except OSError as error:
+                errors.append(error)
+
+        threads = [threading.Thread(target=make_and_remove, args=(name,)) for name in ("a", "b", "c")]
+        for thread in threads:
+            thread.start()
+        for thread in threads:
+            thread.join()
+        assert not errors
+        assert not groups.group().gauge().identity()
 
 
 @needs_groups

@@ -21,7 +21,7 @@ def a_replica(job: str = "job", replica: str = "r1", most_bytes: float = 2**20, 
 def test_who_holds_more_than_it_may_is_named_with_both_numbers() -> None:
     one = a_replica(most_bytes=10 * 2**30)
     assert offences([one], {one: 12 * 2**30}, {}, ROOMY) == [
-        Offence("job", "r1", "its scratch holds 12Gi, more than its 10Gi")
+        Offence("job", "r1", "held 12Gi of scratch, more than its 10Gi")
     ]
     assert offences([one], {one: 10 * 2**30}, {}, ROOMY) == []
 
@@ -30,7 +30,7 @@ def test_on_a_disk_that_is_nearly_full_who_grew_most_is_named_though_inside_its_
     old, new = a_replica("old", most_bytes=1e12), a_replica("new", most_bytes=1e12)
     (found,) = offences([old, new], {old: 9 * 10**9, new: 4 * 10**9}, {old: 9 * 10**9, new: 10**9}, FULL)
     assert found == Offence(
-        "new", "r1", "the disk has 10.0 GB left of 1.0 TB, and its scratch grew most of late, to 4.0 GB"
+        "new", "r1", "filled the disk (10.0 GB of 1.0 TB left): its scratch grew most of late, to 4.0 GB"
     )
 
 

@@ -63,7 +63,7 @@ class Group(Protocol):
         """Its folder in the tree of v2, where that is mounted."""
 
     def remove(self) -> bool:
-        """The group and those below it are gone; False: some process is still in one."""
+        """The group and those below it are gone, and the pool's when empty; False: some process is still in one."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -150,13 +150,12 @@ class Groups:
                 return []
 
     def sweep(self, keep: Collection[str] = ()) -> None:
-        """Groups of jobs that are empty, and not among `keep`, are gone; and the pool's own where that leaves none."""
+        """Groups of jobs that are empty, and not among `keep`, are gone; and the pool's own where nothing is kept."""
         for name in self.names():
             if name not in keep:
                 self.group(name).remove()
-        if not keep and self.group().remove():
-            for folder in self._folders():
-                cgroups_v2.remove_empty(folder.parent)
+        if not keep:
+            self.group().remove()
 
 
 def reachable(pool: str = "") -> Ground:

@@ -9,12 +9,11 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from springtide.engines.local import gauges
-from springtide.engines.local.cgroups_v2 import ROUNDS, kill_all, remove
+from springtide.engines.local.cgroups_v2 import POOLS_DEPTH, ROUNDS, again, kill_all, remove
 from springtide.engines.local.gauges import Gauge
 from springtide.engines.local.hierarchies import number, read, write
 from springtide.engines.local.limits import Limits, pool_weight
 
-_POOLS_DEPTH = 2  # springtide/<pool>
 _PERIOD_US = 100_000
 _LEAST_QUOTA_US = 1_000
 _SHARES_PER_WEIGHT = 1024 / 100
@@ -32,11 +31,14 @@ class SplitGroup:
 
     def make(self, limits: Limits) -> None:
         """The group is there with these limits; it may have been there. Raises OSError where it cannot be made."""
+        again(self._make_folders)
+        if len(self.path.parts) > POOLS_DEPTH:
+            SplitGroup(self.bases, Path(*self.path.parts[:POOLS_DEPTH])).weigh(pool_weight())
+        self.set(limits)
+
+    def _make_folders(self) -> None:
         for folder in self.folders():
             folder.mkdir(parents=True, exist_ok=True)
-        if len(self.path.parts) > _POOLS_DEPTH:
-            SplitGroup(self.bases, Path(*self.path.parts[:_POOLS_DEPTH])).weigh(pool_weight())
-        self.set(limits)
 
     def weigh(self, weight: int) -> None:
         """How much it counts where cores are short."""
@@ -110,13 +112,15 @@ class SplitGroup:
 
     def remove(self) -> bool:
         """The group and those below it are gone; False: some process is still in one."""
-        gone = [remove(folder) for folder in self.folders()]
+        gone = [remove(base / self.path, base) for base in self._trees()]
         return all(gone)
 
     def folders(self) -> list[Path]:
         """One in each tree; controllers that are mounted together share one."""
-        bases = [*self.bases.values(), *([self.unified] if self.unified else [])]
-        return [base / self.path for base in dict.fromkeys(bases)]
+        return [base / self.path for base in self._trees()]
+
+    def _trees(self) -> list[Path]:
+        return list(dict.fromkeys([*self.bases.values(), *([self.unified] if self.unified else [])]))
 
     def _folder(self, controller: str) -> Path | None:
         base = self.bases.get(controller)

@@ -13,7 +13,7 @@ from springtide.engines.local.gauges import Gauge
 from springtide.engines.local.hierarchies import number, read, write
 from springtide.engines.local.limits import Limits, pool_weight
 
-_POOLS_DEPTH = 2  # springtide/<pool>
+POOLS_DEPTH = 2  # springtide/<pool>
 _PERIOD_US = 100_000
 _LEAST_QUOTA_US = 1_000
 ROUNDS = 50  # of killing what was forked meanwhile
@@ -31,14 +31,17 @@ class UnifiedGroup:
     def make(self, limits: Limits) -> None:
         """The group is there with these limits; it may have been there. Raises OSError where it cannot be made."""
         below = self.folder.relative_to(self.base).parts
+        again(self._make_folders)
+        if len(below) > POOLS_DEPTH:
+            write(self.base.joinpath(*below[:POOLS_DEPTH], "cpu.weight"), str(min(10_000, pool_weight())))
+        self.set(limits)
+
+    def _make_folders(self) -> None:
         at = self.base
-        for part in below:
+        for part in self.folder.relative_to(self.base).parts:
             hand_on(at, self.offered)
             at = at / part
             at.mkdir(exist_ok=True)
-        if len(below) > _POOLS_DEPTH:
-            write(self.base.joinpath(*below[:_POOLS_DEPTH], "cpu.weight"), str(min(10_000, pool_weight())))
-        self.set(limits)
 
     def set(self, limits: Limits) -> None:
         """Other limits from now on; of a limit below what is used the kernel takes what it can."""
@@ -95,7 +98,7 @@ class UnifiedGroup:
 
     def remove(self) -> bool:
         """The group and those below it are gone; False: some process is still in one."""
-        return remove(self.folder)
+        return remove(self.folder, self.base)
 
 
 def hand_on(group: Path, offered: frozenset[str]) -> None:
@@ -105,13 +108,24 @@ def hand_on(group: Path, offered: frozenset[str]) -> None:
         write(group / "cgroup.subtree_control", f"+{name}")
 
 
-def remove(folder: Path) -> bool:
-    """Remove a group and those below it, from the leaves on."""
+def remove(folder: Path, base: Path) -> bool:
+    """Remove a group and those below it, from the leaves on; the pool's, when that leaves it empty, but never a job's:
+    it counts what the job has used.
+    """
+    done = _remove(folder)
+    above = folder.parent
+    if done and len(above.relative_to(base).parts) <= POOLS_DEPTH:
+        while above != base and remove_empty(above):
+            above = above.parent
+    return done
+
+
+def _remove(folder: Path) -> bool:
     done = True
     try:
         for child in folder.iterdir():
             if child.is_dir():
-                done = remove(child) and done
+                done = _remove(child) and done
         folder.rmdir()
     except FileNotFoundError:
         return True
@@ -120,12 +134,24 @@ def remove(folder: Path) -> bool:
     return done
 
 
-def remove_empty(folder: Path) -> None:
+def again(make: Callable[[], object], times: int = 20) -> None:
+    """Make folders, also while others remove empty ones above them. Raises OSError."""
+    for n in range(times):
+        try:
+            make()
+            return
+        except FileNotFoundError:
+            if n == times - 1:
+                raise
+
+
+def remove_empty(folder: Path) -> bool:
     """Remove a group that has neither processes nor groups below it; leave any other."""
     try:
         folder.rmdir()
     except OSError:
-        return
+        return False
+    return True
 
 
 def kill_all(pids: Callable[[], list[int]], rounds: int) -> None:

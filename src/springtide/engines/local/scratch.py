@@ -39,7 +39,7 @@ class Watched:
 
 @dataclass(frozen=True, slots=True)
 class Offence:
-    """Whose replica is to be killed, and the cause as people read it."""
+    """Whose replica is to be killed, and the cause: what it did, to stand behind its name."""
 
     job: str
     replica: str
@@ -75,9 +75,7 @@ def offences(
     """Who holds more than it may; and where the disk is nearly full for other reasons, the one that grew most."""
     watched = [each for each in watched if each in held]
     found = [
-        Offence(
-            each.job, each.replica, f"its scratch holds {_size(held[each])}, more than its {_size(each.most_bytes)}"
-        )
+        Offence(each.job, each.replica, f"held {_size(held[each])} of scratch, more than its {_size(each.most_bytes)}")
         for each in watched
         if held[each] > each.most_bytes
     ]
@@ -87,8 +85,9 @@ def offences(
     most = max(watched, key=lambda each: grown[each])
     if grown[most] <= 0:
         return []
-    free = f"the disk has {bytes_text(disk.free_bytes)} left of {bytes_text(disk.total_bytes)}"
-    return [Offence(most.job, most.replica, f"{free}, and its scratch grew most of late, to {_size(held[most])}")]
+    left = f"{bytes_text(disk.free_bytes)} of {bytes_text(disk.total_bytes)} left"
+    cause = f"filled the disk ({left}): its scratch grew most of late, to {_size(held[most])}"
+    return [Offence(most.job, most.replica, cause)]
 
 
 def holds(folders: Iterable[Path]) -> int:
