@@ -49,6 +49,12 @@ def request(name: str, message: dict[str, Any], timeout_seconds: float = 30.0) -
     except (OSError, ValueError, TypeError):
         known = ", ".join(row["name"] for row in listing()) or "none"
         raise UserError(f"no run is named '{name}' here; known: {known}") from None
+    return ask(launched, message, timeout_seconds)
+
+
+def ask(launched: Launched, message: dict[str, Any], timeout_seconds: float = 30.0) -> dict[str, Any]:
+    """Ask the supervisor of a run wherever its folder lies. Refused: it is not running, or says no."""
+    name = launched.name
     if not living(launched):
         raise Refused(f"'{name}' is not running (it is {launched.state}); `tide ps` lists those that are")
     try:
