@@ -2,40 +2,10 @@
 
 from __future__ import annotations
 
-from types import SimpleNamespace
-from typing import Any
-
 import pytest
 
+from engines.local.doubles import an_nvml
 from springtide.engines.local import gpus
-
-
-class NvmlError(Exception):
-    def __init__(self, value: int) -> None:
-        super().__init__(value)
-        self.value = value
-
-
-def an_nvml(samples: dict[int, Any], busy: int = 40, present: bool = True) -> Any:
-    """A module like pynvml with one device per key of `samples`: samples, or the error that asking for them gives."""
-
-    def init() -> None:
-        if not present:
-            raise NvmlError(12)
-
-    def utilization(handle: int, _: int) -> Any:
-        if isinstance(samples[handle], int):
-            raise NvmlError(samples[handle])
-        return [SimpleNamespace(pid=pid, smUtil=util, timeStamp=at) for pid, util, at in samples[handle]]
-
-    return SimpleNamespace(
-        NVMLError=NvmlError, NVML_SUCCESS=0, NVML_ERROR_NOT_FOUND=6,
-        nvmlInit=init, nvmlShutdown=lambda: None, nvmlDeviceGetCount=lambda: len(samples),
-        nvmlDeviceGetHandleByIndex=lambda index: index, nvmlDeviceGetName=lambda handle: b"NVIDIA H100",
-        nvmlDeviceGetMemoryInfo=lambda handle: SimpleNamespace(total=80 * 2**30),
-        nvmlDeviceGetUtilizationRates=lambda handle: SimpleNamespace(gpu=busy),
-        nvmlDeviceGetProcessUtilization=utilization,
-    )  # fmt: skip
 
 
 def test_devices_are_told_with_model_and_memory() -> None:

@@ -6,14 +6,20 @@ written and read, not for what the kernel makes of it.
 
 from __future__ import annotations
 
+import os
+import signal
+import subprocess
+import time
 from collections.abc import Mapping
 from pathlib import Path
 
 import pytest
 
+from engines.local.grouped import needs_groups
 from springtide.engines.local import cgroups, hierarchies
-from springtide.engines.local.cgroups_v2 import UnifiedGroup, clear, hand_on
-from springtide.engines.local.hierarchies import Hierarchy, ground
+from springtide.engines.local.cgroups import reachable
+from springtide.engines.local.cgroups_v2 import UnifiedGroup, clear, hand_on, remove
+from springtide.engines.local.hierarchies import Ground, Hierarchy, ground, read, write
 from springtide.engines.local.limits import Limits
 
 V1_MOUNTS = r"""
@@ -147,3 +153,40 @@ def test_processes_of_an_inner_group_are_moved_beside(tmp_path: Path) -> None:
     root = a_tree(tmp_path, {"cgroup.procs": "77\n"})
     clear(root)
     assert (root / "springtide-beside" / "cgroup.procs").read_text() == "77"
+
+
+@needs_groups
+def test_a_real_inner_group_with_processes_hands_on_once_they_are_moved_beside() -> None:
+    unified = reachable().unified or reachable().bases.get("")
+    spare = (set(read(unified / "cgroup.subtree_control").split()) if unified else set()) or {"hugetlb"}
+    if unified is None or not spare & set(read(unified / "cgroup.controllers").split()):
+        pytest.skip("no controller of v2 is free to try it with")
+    name = next(iter(spare & set(read(unified / "cgroup.controllers").split())))
+    before = read(unified / "cgroup.subtree_control")
+    write(unified / "cgroup.subtree_control", f"+{name}")
+    base = unified / f"tide-test-{os.getpid()}"
+    base.mkdir()
+    inside = subprocess.Popen(["sleep", "600"])
+    try:
+        write(base / "cgroup.procs", str(inside.pid))
+        group = UnifiedGroup(base, base / "springtide/p/job/r1", frozenset({name}))
+        hand_on(base, group.offered)
+        assert read(base / "cgroup.subtree_control").split() == []
+        where = cgroups.opened(Ground(2, {"": base}, None, group.offered))
+        assert where.offered == {name}
+        group.make(Limits())
+        assert name in read(group.folder / "cgroup.controllers").split()
+        child = subprocess.Popen(["sleep", "600"], preexec_fn=group.enter_here)
+        assert group.pids() == [child.pid]
+        group.kill()
+        assert child.wait(30) == -signal.SIGKILL
+        assert inside.poll() is None
+    finally:
+        write(base / "cgroup.kill", "1")
+        inside.wait(30)
+        deadline = time.monotonic() + 20
+        while not remove(base, unified) and time.monotonic() < deadline:
+            time.sleep(0.01)
+        if name not in before.split():
+            write(unified / "cgroup.subtree_control", f"-{name}")
+    assert not base.exists()

@@ -16,8 +16,9 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from engines.local.doubles import an_nvml
 from engines.local.grouped import a_pool, needs_groups
-from springtide.engines.local import measure, traffic, trees
+from springtide.engines.local import gpus, measure, traffic, trees
 from springtide.engines.local.cgroups import Group, Groups, Limits
 from springtide.engines.local.measure import Account, Counted, Meter, Subject, advance
 from springtide.train import process
@@ -160,6 +161,23 @@ def test_without_groups_the_tree_below_the_shim_is_measured_with_whom_it_reaped(
             assert used.memory_bytes > 50e6
             assert trees.pids([head]) == [child.pid]
             assert meter.look({"job": Subject(tmp_path, ((child.pid, 1),))}, 2.0)["job"].cpu_s == used.cpu_s
+
+
+def test_gpu_seconds_are_summed_over_the_job_s_own_processes(tmp_path: Path) -> None:
+    me = (os.getpid(), process.started(os.getpid()))
+    driver = gpus.connect(an_nvml({0: [(me[0], 50, 1)], 1: [(1, 90, 1)]}))
+    subject = {"job": Subject(tmp_path, (me,), devices=(0,)), "none": Subject(tmp_path)}
+    with contextlib.closing(Meter(Groups("none"), driver)) as meter:
+        seen = [meter.look(subject, now_s) for now_s in (100.0, 100.5, 102.0, 104.0)]
+    assert [each["job"].gpu_s for each in seen] == pytest.approx([0.0, 0.0, 1.0, 2.0])
+    assert seen[-1]["none"].gpu_s == 0.0
+
+
+def test_what_is_not_measured_is_said() -> None:
+    with contextlib.closing(Meter(Groups("none"))) as meter:
+        assert meter.sentence.startswith(
+            "what a job uses is measured by the processes below its shim; its network is not"
+        )
 
 
 @needs_groups

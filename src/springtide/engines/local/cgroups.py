@@ -19,7 +19,7 @@ from springtide.engines.local.gauges import Gauge
 from springtide.engines.local.hierarchies import CONTROLLERS, Ground, ground, hierarchies, read
 from springtide.engines.local.limits import Limits, pool_weight
 
-__all__ = ["FIRST", "Group", "Groups", "Limits", "find", "reachable", "sentence"]
+__all__ = ["FIRST", "Group", "Groups", "Limits", "find", "opened", "reachable", "sentence"]
 
 FIRST = "springtide"  # the group in which those of all pools of this machine are
 _MEANS = {
@@ -167,7 +167,7 @@ def find(pool: str, home: Path | None = None) -> Groups:
     """The groups of a pool; `home` lies on the disk whose bandwidth is limited. Never raises."""
     where = reachable(pool)
     if where.version == 2:
-        where = _opened(where)
+        where = opened(where)
     groups = Groups(pool, where, _disk(home) if home else None)
     if where.version:
         try:
@@ -179,7 +179,7 @@ def find(pool: str, home: Path | None = None) -> Groups:
     return groups
 
 
-def _opened(where: Ground) -> Ground:
+def opened(where: Ground) -> Ground:
     """v2: controllers are handed on by the base, which first has to be empty of processes unless it is the root."""
     base = where.bases[""]
     cgroups_v2.hand_on(base, where.offered)

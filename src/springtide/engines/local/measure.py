@@ -80,20 +80,20 @@ class _Job:
 class Meter:
     """Totals and present use of jobs. Called by one thread."""
 
-    def __init__(self, groups: Groups) -> None:
+    def __init__(self, groups: Groups, driver: gpus.Nvml | None = None) -> None:
         self._groups = groups
         self._boot = read("/proc/sys/kernel/random/boot_id").strip()
         self._jobs: dict[str, _Job] = {}
-        self._driver = gpus.connect()
-        self._gpu_s = 0.0
-        self._network = True
+        self._driver = driver or gpus.connect()
+        self._gpu_s: float | None = None  # when the driver was asked last
+        self._network = bool(groups.group().unified_folder())
 
     @property
     def sentence(self) -> str:
         """How use is measured here, and what is not."""
-        source = "control groups" if self._groups.version else "/proc"
-        network = "" if self._network else "; the network is not, since the kernel does not let us count it by job"
-        return f"the use of jobs is measured by {source}{network}"
+        source = "control group" if self._groups.version else "the processes below its shim"
+        network = "" if self._network else "; its network is not, since the kernel does not let us count that by group"
+        return f"what a job uses is measured by {source}{network}"
 
     def look(self, subjects: Mapping[str, Subject], now_s: float) -> Mapping[str, Used]:
         """One look at all jobs, by id; `now_s` of a monotonic clock. Of 100 jobs it takes milliseconds."""
@@ -176,13 +176,12 @@ class Meter:
         job.account = advance(job.account, Counted(last.cpu_s, disk, network), job.account.life)
 
     def _look_at_gpus(self, subjects: Mapping[str, Subject], now_s: float) -> None:
-        since_s = now_s - self._gpu_s
-        if not self._driver or since_s < _GPU_S:
+        if not self._driver or (self._gpu_s is not None and now_s - self._gpu_s < _GPU_S):
             return
-        first, self._gpu_s = not self._gpu_s, now_s
-        busy = self._driver.busy()
+        since_s = now_s - self._gpu_s if self._gpu_s is not None else 0.0
+        self._gpu_s, busy = now_s, self._driver.busy()
         for name, subject in subjects.items():
-            if subject.devices and not first:
+            if subject.devices:
                 group = self._groups.group(name)
                 pids = group.pids() if self._groups.version else trees.pids(subject.processes)
                 used_s = busy.of(subject.devices, subject.gpu_share, pids) * since_s
