@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import resource
+import select
 import signal
 import subprocess
 import sys
@@ -40,7 +41,11 @@ time.sleep(600)
 
 def python(code: str, group: Group) -> subprocess.Popen[str]:
     return subprocess.Popen(
-        [sys.executable, "-c", code], preexec_fn=group.enter_here, stdout=subprocess.PIPE, text=True
+        [sys.executable, "-c", code],
+        preexec_fn=group.enter_here,
+        stdin=subprocess.PIPE,
+        stdout=subprocess.PIPE,
+        text=True,
     )
 
 
@@ -63,6 +68,27 @@ def test_a_memory_hog_is_killed_alone_and_counted() -> None:
         assert neighbour.poll() is None
         quiet.kill()
         neighbour.wait(30)
+
+
+@needs_groups
+def test_that_memory_ran_out_can_be_waited_for_where_the_kernel_kills_one_of_many() -> None:
+    code = f"import subprocess, sys\nsubprocess.run([sys.executable, '-c', {HOG!r}])\nsys.stdin.read()"
+    with a_pool() as groups:
+        group = groups.group("job", "r1")
+        group.make(Limits(memory_bytes=MEMORY))
+        watched = group.watch_memory()
+        parent = python(code, group)
+        if watched is None:
+            assert parent.wait(30) == -signal.SIGKILL  # v2: all of it
+            return
+        try:
+            assert select.select([watched], [], [], 30)[0]
+            assert eventually(lambda: group.oom_kills() == 1)
+            assert parent.poll() is None
+            group.kill()
+            assert parent.wait(30) == -signal.SIGKILL
+        finally:
+            os.close(watched)
 
 
 @needs_groups

@@ -56,6 +56,9 @@ class Group(Protocol):
     def oom_kills(self) -> int:
         """How many processes of it the kernel has killed for lack of memory."""
 
+    def watch_memory(self) -> int | None:
+        """A descriptor of the caller's that is readable once memory ran out; None: the kernel ends all by itself."""
+
     def gauge(self) -> Gauge:
         """What it uses: `cpu_s()`, `memory_bytes()`, `disk_bytes()`, `identity()`."""
 
@@ -90,6 +93,9 @@ class Unlimited:
 
     def oom_kills(self) -> int:
         return 0
+
+    def watch_memory(self) -> int | None:
+        return None
 
     def gauge(self) -> Gauge:
         return Gauge()

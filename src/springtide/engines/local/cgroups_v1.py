@@ -94,6 +94,27 @@ class SplitGroup:
         folder = self._folder("memory")
         return _oom_kills(str(folder)) if folder else 0
 
+    def watch_memory(self) -> int | None:
+        """A descriptor that is readable once memory ran out; whoever then finds `oom_kills` grown ends the rest.
+
+        The kernel of v1 ends one process and leaves the others of the group. None: it cannot tell.
+        """
+        folder = self._folder("memory")
+        if folder is None:
+            return None
+        event = os.eventfd(0, os.EFD_CLOEXEC | os.EFD_NONBLOCK)
+        try:
+            control = os.open(folder / "memory.oom_control", os.O_RDONLY | os.O_CLOEXEC)
+        except OSError:
+            os.close(event)
+            return None
+        registered = write(folder / "cgroup.event_control", f"{event} {control}")
+        os.close(control)
+        if registered:
+            return event
+        os.close(event)
+        return None
+
     def gauge(self) -> Gauge:
         """What it uses."""
         memory = self._folder("memory")

@@ -80,6 +80,10 @@ class UnifiedGroup:
         """How many processes of it the kernel has killed for lack of memory."""
         return number(read(self.folder / "memory.events"), "oom_kill")
 
+    def watch_memory(self) -> int | None:
+        """None: the kernel ends all of a group by itself (`Limits.whole`)."""
+        return None
+
     def gauge(self) -> Gauge:
         """What it uses."""
         return Gauge(
