@@ -14,6 +14,7 @@ from springtide.train.membership import (
     Dismiss,
     Event,
     Instruction,
+    Kill,
     Phase,
     Propose,
     SetMain,
@@ -27,6 +28,9 @@ from springtide.train.membership import (
     WorkerReady,
 )  # fmt: skip
 from springtide.train.protocol import NOBODY
+
+
+_ENDING = (Phase.LEAVING, Phase.DOOMED)
 
 
 @dataclass
@@ -83,7 +87,9 @@ def _holds(before: membership.Membership, after: membership.Membership, event: E
         if phase == Phase.LEAVING:
             assert worker not in named, "whoever may leave is named by no table"
         if worker in named:
-            assert phase == Phase.WORKING
+            assert phase in (Phase.WORKING, Phase.DOOMED)
+    if any(isinstance(made, Kill) for made in out):
+        assert isinstance(event, SizeWanted) and event.now
     started = {made.worker for made in out if isinstance(made, Start)}
     assert not started & (living | named), "a row is used again only when nothing names it"
     assert len(after.tables) <= 2
@@ -158,6 +164,26 @@ def test_who_leaves_is_dismissed_only_when_no_tick_names_him_any_more() -> None:
     assert Dismiss(1) in history.adopt()
 
 
+def test_at_a_hand_over_those_beyond_are_killed_and_the_others_do_what_was_theirs() -> None:
+    history = History(wanted=3, blocks=6).begun()
+    history.comes(WorkerReady(3))
+    assert history.comes(SizeWanted(1, now=True)) == [Kill((1, 2), "workers 1, 2 left at once")]
+    assert history.newest.named() == {0, 1, 2}, "nothing passes on before they are confirmed dead"
+    history.comes(WorkerLost(1))
+    history.comes(WorkerLost(2))
+    assert history.newest.named() == {0}
+    assert history.state.working == (0,) and history.state.in_phase(Phase.PARKED) == (3,)
+
+
+def test_a_hand_over_kills_the_warm_beyond_the_spares() -> None:
+    history = History(wanted=1).begun()
+    history.comes(WorkerReady(1), SizeWanted(3), WorkerReady(2), WorkerReady(3))
+    parked = history.state.in_phase(Phase.PARKED)
+    assert len(parked) > 1
+    (kill,) = [made for made in history.comes(SizeWanted(1, now=True)) if isinstance(made, Kill)]
+    assert set(parked[1:]) <= set(kill.workers)
+
+
 def test_main_stays_when_others_leave_and_passes_on_when_it_dies() -> None:
     history = History(wanted=3).begun()
     assert history.state.main == 0
@@ -219,13 +245,14 @@ def test_after_any_history_those_who_live_do_everything(
     for _ in range(data.draw(st.integers(0, 25))):
         members = history.state.members
         starting = [worker for worker, phase in members.items() if phase == Phase.STARTING]
-        choices: list[Event] = [SizeWanted(data.draw(st.integers(1, 4))), TableAdopted(history.state.generation)]
+        size = SizeWanted(data.draw(st.integers(1, 4)), data.draw(st.booleans()))
+        choices: list[Event] = [size, TableAdopted(history.state.generation)]
         choices += [WorkerLost(worker) for worker in members] + [WorkerReady(worker) for worker in starting] * 2
         history.comes(data.draw(st.sampled_from(choices)))
     history.now += 2 * membership.GATHER_SECONDS
     for _ in range(12):
         ready = [WorkerReady(worker) for worker in history.state.in_phase(Phase.STARTING)]
-        gone = [WorkerLost(worker) for worker in history.state.in_phase(Phase.LEAVING)]
+        gone = [WorkerLost(worker) for phase in _ENDING for worker in history.state.in_phase(phase)]
         history.comes(*ready, *gone, TimePassed())
         history.adopt()
     working = history.state.working

@@ -125,6 +125,12 @@ class Crew:
                 arena.rows[worker][Row.ROLE] = Role.LEAVE
                 arena.summon(worker)
                 arena.ring(self._unique())
+            case membership.Kill(workers, cause):
+                for worker in workers:
+                    self.bodies[worker].doomed = "was killed to make room"
+                    process.kill(self.bodies[worker].pidfd)
+                if cause:
+                    self._tell_generation(cause, len(self._state.working))
             case membership.SetMain(worker):
                 arena.words[Word.MAIN] = worker
                 arena.summon(worker)
@@ -237,7 +243,7 @@ class Crew:
 
     def _explain(self, loss: Loss, status: int | None) -> None:
         error = self.launched.error_of(loss.body.pid)
-        left = not error and (loss.phase == Phase.LEAVING or (self.final and status == 0))
+        left = not error and (loss.phase in (Phase.LEAVING, Phase.DOOMED) or (self.final and status == 0))
         self._tell({"event": "worker", "time": loss.time, "worker": loss.worker, "pid": loss.body.pid,
                     "what": "left" if left else "lost"})  # fmt: skip
         who = f"worker {loss.worker} (pid {loss.body.pid})"

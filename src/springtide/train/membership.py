@@ -28,6 +28,7 @@ class Phase(StrEnum):
     PARKED = "parked"
     WORKING = "working"
     LEAVING = "leaving"
+    DOOMED = "doomed"  # killed here; named by tables until its death is confirmed
 
 
 @dataclass(frozen=True, slots=True)
@@ -94,9 +95,10 @@ class TableAdopted:
 
 @dataclass(frozen=True, slots=True)
 class SizeWanted:
-    """So many workers, please."""
+    """So many workers, please. `now`: those beyond are killed, since their room is needed at once."""
 
     workers: int
+    now: bool = False
 
 
 @dataclass(frozen=True, slots=True)
@@ -157,13 +159,21 @@ class Dismiss:
 
 
 @dataclass(frozen=True, slots=True)
+class Kill:
+    """Those workers end at once; what is theirs passes on when they are confirmed dead."""
+
+    workers: tuple[int, ...]
+    cause: str
+
+
+@dataclass(frozen=True, slots=True)
 class SetMain:
     """The worker whose output is shown, and in which the script goes on after the loop."""
 
     worker: int
 
 
-Instruction = Start | Assign | Propose | Summon | Dismiss | SetMain
+Instruction = Start | Assign | Propose | Summon | Dismiss | Kill | SetMain
 
 
 def empty(wanted: int, blocks: int, weights: tuple[int, ...]) -> Membership:
@@ -184,8 +194,10 @@ def advance(state: Membership, event: Event, now: float) -> tuple[Membership, li
         case TableAdopted(generation) if generation > state.adopted:
             kept = {number: table for number, table in state.tables.items() if number >= generation}
             state = replace(state, adopted=generation, tables=kept)
-        case SizeWanted(workers):
+        case SizeWanted(workers, now=at_once):
             state = replace(state, wanted=workers)
+            if at_once:
+                state = _hand_over(state, out)
         case SpeedsMeasured(speeds):
             state = _weigh(state, speeds, out)
         case _:
@@ -195,6 +207,20 @@ def advance(state: Membership, event: Event, now: float) -> tuple[Membership, li
     state = _release(state, out)
     state = _choose_main(state, out)
     return _start(state, out), out
+
+
+def _hand_over(state: Membership, out: list[Instruction]) -> Membership:
+    """Kill who is beyond the wanted, the warm beyond the spares too: by law 6 nobody else loses what he is at."""
+    leaving, parked = _staying(state)[state.wanted :], state.in_phase(Phase.PARKED)
+    doomed = tuple(sorted([*leaving, *parked[state.spares :]] if state.working else []))
+    if doomed:
+        out.append(Kill(doomed, f"{_named(sorted(leaving))} left at once" if leaving else ""))
+    return _with(state, dict.fromkeys(doomed, Phase.DOOMED))
+
+
+def _staying(state: Membership) -> list[int]:
+    """The working, in the order in which they stay: the main one first."""
+    return sorted(state.working, key=lambda worker: (worker != state.main, worker))
 
 
 def _replace_dead(state: Membership, now: float, out: list[Instruction]) -> Membership:
@@ -242,7 +268,7 @@ def _resize(state: Membership, out: list[Instruction]) -> Membership:
             joining = sorted(table.named().intersection(parked))
             return _propose(state, table, f"{_named(joining)} joined", out)
     elif len(working) > state.wanted:
-        staying = [w for w in working if w == state.main] + [w for w in working if w != state.main]
+        staying = _staying(state)
         table, leaving = _dealt(state, sorted(staying[: state.wanted])), sorted(staying[state.wanted :])
         return _propose(state, table, f"{_named(leaving)} left in peace", out)
     return state
@@ -281,7 +307,7 @@ def _choose_main(state: Membership, out: list[Instruction]) -> Membership:
 
 def _start(state: Membership, out: list[Instruction]) -> Membership:
     """Keep as many workers as wanted, and a warm one beside them."""
-    staying = [w for w, phase in state.members.items() if phase != Phase.LEAVING]
+    staying = [w for w, phase in state.members.items() if phase not in (Phase.LEAVING, Phase.DOOMED)]
     named = {w for table in state.tables.values() for w in table.named()}
     free = [row for row in range(ROWS) if row not in state.members and row not in named]
     begun = free[: max(0, state.wanted + state.spares - len(staying))]

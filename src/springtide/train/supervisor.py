@@ -254,7 +254,7 @@ class Supervisor:
                 told = self.crew.statuses if self.crew else self._statuses
                 told[int(message["pid"])] = int(message["status"])
             case "resize":
-                return self._resize(int(message["workers"]))
+                return self._resize(int(message["workers"]), bool(message.get("now")))
             case "stop":
                 self._stop("stopped", str(message.get("why", "")))
                 return {"ok": True}
@@ -291,7 +291,7 @@ class Supervisor:
         self.starter.nursery_ready(channel)
         self.crew.advance(membership.TimePassed())
 
-    def _resize(self, workers: int) -> Message:
+    def _resize(self, workers: int, now: bool) -> Message:
         name, least, most = self.launched.name, self.launched.minimum, self.launched.maximum
         if not least <= workers <= most:
             raise Refused(f"'{name}' runs with {least} to {most} workers; {workers} is outside, give one between")
@@ -299,7 +299,7 @@ class Supervisor:
             raise Refused(f"'{name}' is still starting; try again when `tide ps` shows workers")
         before = self.crew.working
         self.crew.arena.words[Word.WANTED] = workers
-        self.crew.advance(membership.SizeWanted(workers))
+        self.crew.advance(membership.SizeWanted(workers, now))
         return {"ok": True, "workers": workers, "before": before}
 
     # --- beginnings

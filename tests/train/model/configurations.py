@@ -16,6 +16,12 @@ QUICK: dict[str, tuple[Setup, int]] = {
     "a checkpoint in flight": (Setup(steps=3, checkpoints=2, kills=1), 24_000),
     "shares by speed": (Setup(blocks=3, steps=3, rebalances=1, kills=1), 12_000),
     "a join and a leave": (Setup(workers=1, steps=3, resizes=(2, 1), kills=1), 22_000),
+    "a join and a hand-over": (Setup(workers=1, steps=3, resizes=(2, 1), hasty=True, kills=1), 15_000),
+    "a hand-over by two of three, with a spare": (
+        Setup(workers=3, spares=1, blocks=3, chunks=2, resizes=(1,), hasty=True, kills=1),
+        15_000,
+    ),
+    "the supervisor dies in a hand-over": (Setup(resizes=(1,), hasty=True, kills=1, supervisor_kills=1), 15_000),
     "the supervisor dies": (Setup(resizes=(1,), kills=1, supervisor_kills=1), 21_000),
     "settings that travel": (Setup(workers=1, steps=3, resizes=(2,), settings=True, kills=1), 1_000),
     "the end is wished for": (Setup(stop=True, checkpoints=1, kills=1), 13_000),

@@ -16,7 +16,7 @@ from springtide.train.membership import Phase, Table
 from springtide.train.protocol import Kind
 from train.model import bells
 from train.model.explore import Move, Violation
-from train.model.world import AUDITED, DEAD, FINISHED, GONE, IDLE, NEW, NOBODY_THERE, STARTING, State, put
+from train.model.world import AUDITED, CORPSE, DEAD, FINISHED, GONE, IDLE, NEW, NOBODY_THERE, STARTING, State, put
 
 if TYPE_CHECKING:
     from train.model.play import Model
@@ -71,7 +71,7 @@ def _asked(model: Model, state: State) -> Iterator[Move]:
     if fate.resizes < len(resizes):
         size = resizes[fate.resizes]
         after = state._replace(memory=memory._replace(wanted=size), fate=fate._replace(resizes=fate.resizes + 1))
-        move = advance(model, after, membership.SizeWanted(size), f"is asked for {size} workers")
+        move = advance(model, after, membership.SizeWanted(size, model.setup.hasty), f"is asked for {size} workers")
         yield move._replace(free=True)
     if fate.rebalances:
         found = known
@@ -126,6 +126,8 @@ def _words(model: Model, instruction: membership.Instruction) -> list[tuple[Any,
             return [("role", worker, Role.WORK), *_summon(model, worker)]
         case membership.Dismiss(worker):
             return [("role", worker, Role.LEAVE), *_summon(model, worker), *bell]
+        case membership.Kill(workers, _):
+            return [("kill", worker) for worker in workers]
         case membership.SetMain(worker):
             return [("main", worker), *_summon(model, worker)]
     raise AssertionError(instruction)
@@ -179,6 +181,10 @@ def write(model: Model, state: State) -> Move:
             what = f"lets worker {worker} {'leave' if role == Role.LEAVE else 'work'}"
         case ("main", worker):
             memory, what = memory._replace(main=worker), f"makes worker {worker} main"
+        case ("kill", worker):
+            if workers[worker][0] not in (NOBODY_THERE, DEAD):
+                workers = put(workers, worker, CORPSE)
+            what = f"kills worker {worker}"
         case ("ring",):
             memory, workers = bells.ring(model, memory, workers, -1)
             what = "rings"

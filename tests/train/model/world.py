@@ -48,6 +48,7 @@ class Setup:
     kills: int = 0
     supervisor_kills: int = 0
     resizes: tuple[int, ...] = ()
+    hasty: bool = False  # those beyond a size are killed
     rebalances: int = 0
     checkpoints: int = 0
     stop: bool = False
