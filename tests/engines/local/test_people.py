@@ -75,13 +75,14 @@ def test_the_team_s_process_is_nobody_else_s_and_sees_its_own_tmp(folder: Path) 
 
 def test_one_team_cannot_read_what_is_another_s(folder: Path) -> None:
     one, other = People(folder).person("a"), People(folder).person("b")
-    (one.home / "secret").write_text("x")
-    one.own(one.home)
-    assert as_person(one, "/bin/cat", str(one.home / "secret")).stdout == "x"
-    with pytest.raises(subprocess.CalledProcessError):
-        as_person(other, "/bin/cat", str(one.home / "secret"))
-    with pytest.raises(subprocess.CalledProcessError):
-        as_person(other, "/bin/ls", str(one.tmp))
+    copy = folder / "copy"
+    copy.mkdir()
+    (copy / "file").write_text("x")
+    one.own(copy)
+    assert as_person(one, "/bin/cat", str(copy / "file")).stdout == "x"
+    for closed in (copy / "file", one.home, one.tmp):
+        with pytest.raises(subprocess.CalledProcessError):
+            as_person(other, "/bin/ls", str(closed))
 
 
 def test_a_folder_in_tmp_can_stay_visible(folder: Path, tmp_path: Path) -> None:

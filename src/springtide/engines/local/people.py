@@ -36,7 +36,8 @@ class Person:
 
         `shown`: folders below /tmp that stay visible. It must be called while there is one thread.
         """
-        private_folders(self.tmp, [Path(name) for name in _PUBLIC if Path(name).is_dir()], shown)
+        public = [Path(name) for name in _PUBLIC if Path(name).is_dir()]
+        private_folders(self.tmp, public, (*shown, self.home))
         os.setgroups([])
         os.setresgid(self.gid, self.gid, self.gid)
         os.setresuid(self.uid, self.uid, self.uid)
@@ -49,6 +50,7 @@ class Person:
             for name in (*folders, *files):
                 os.chown(Path(at, name), self.uid, self.gid, follow_symlinks=False)
         os.chown(folder, self.uid, self.gid, follow_symlinks=False)
+        folder.chmod(0o700)
 
 
 class People:
