@@ -241,3 +241,16 @@ def test_what_leans_on_the_disk_meets_what_leans_on_cores_and_it_is_told(tmp_pat
         assert len(here) == 2 and {name[:3] for name in here} == {"sor", "sum"}
     told = [event.sentence for event in world.owners.events() if event.kind == "start"]
     assert any("which leans on" in sentence for sentence in told), told
+
+
+def test_a_pool_that_comes_back_lets_training_grow_only_once_loads_can_be_known(tmp_path: Path) -> None:
+    world = four_nodes(tmp_path)
+    world.submit(training(steps=9000), batch(seconds=8.0, priority=Priority.PRODUCTION))
+    world.pass_(7.0)
+    assert world.count("fill") == 3
+    world.engine.advance(2.0)
+    world.up()
+    world.pass_(3.0)
+    assert world.count("fill") == 3 and world.job("work").state == State.DONE
+    world.pass_(5.0)
+    assert world.count("fill") == 4

@@ -38,6 +38,7 @@ from springtide.spec.sharing import Node, Pool
 TICK_S = 1.0
 SOON_S = 0.05  # between rounds while room changes hands
 LATER_S = 0.5  # while something takes long to end
+SETTLE_S = 5.0  # after a restart, before training grows into room that a service may need whose load is not known yet
 KEEP_USE_S, KEEP_LOADS_S = 10.0, 300.0
 _log = logging.getLogger("springtide.pool")
 
@@ -59,6 +60,7 @@ class Loop:
         self._picture = self._new_picture(Pool(nodes=tuple(engine.nodes())))
         self._seen = Observation()
         self._accounts = Accounts()
+        self._settled_s: float | None = None
         self._kept_s = {"use": 0.0, "loads": 0.0}
         self._lock = threading.RLock()
         self._quiet = threading.Event()
@@ -108,6 +110,8 @@ class Loop:
             self._seen = seen
             changes = Round()
             self._hear_owners()
+            if self._settled_s is None:
+                self._settled_s = now_s + SETTLE_S * any(one.replicas for one in self.records.values())
             ended = self._advance(seen, changes, now_s)
             self._plan(changes, now_s)
             self._begin(changes, now_s)
@@ -166,7 +170,7 @@ class Loop:
             return
         for record in self.records.values():
             if not record.state.over:
-                self._picture.sync(record, now_s)
+                self._picture.sync(record, now_s, self._settled_s is not None and now_s < self._settled_s)
                 seen = self._seen.jobs.get(record.id)
                 self._picture.observed(record, seen.load if seen else None, now_s)
         plan = planner.plan(self._picture.snapshot(now_s))

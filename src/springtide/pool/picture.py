@@ -58,12 +58,13 @@ class Picture:
         """Row -> job id of all that are planned."""
         return {row: job_id for job_id, row in self._rows.items()}
 
-    def sync(self, record: JobRecord, now_s: float) -> None:
-        """Takes over what a record says."""
+    def sync(self, record: JobRecord, now_s: float, settling: bool = False) -> None:
+        """Takes over what a record says. `settling`: training that runs does not grow yet."""
         if not plannable(record, now_s):
             self.remove(record.id)
             return
-        known = _Known(record.job, lifecycle.size_left(record), self._learned(record))
+        size = _as_it_is(record) if settling else lifecycle.size_left(record)
+        known = _Known(record.job, size, self._learned(record))
         row = self.row(record.id)
         if row is None or self._known[record.id] != known:
             row = self._add(record, known)
@@ -224,6 +225,13 @@ def plannable(record: JobRecord, now_s: float) -> bool:
     if lifecycle.size_left(record)[1] < 1:
         return False
     return record.retry_at_s <= now_s or any(one.step == Step.STARTED for one in record.replicas)
+
+
+def _as_it_is(record: JobRecord) -> tuple[int, int]:
+    """Between how many replicas it may have while nothing is to grow."""
+    least, most = lifecycle.size_left(record)
+    held = sum(one.step != Step.STOPPING for one in record.replicas)
+    return (least, max(least, min(most, held))) if record.job.kind == Kind.TRAINING and held else (least, most)
 
 
 def per_replica(job: Job, unit: str) -> float | None:
