@@ -1,4 +1,4 @@
-"""A whole pool for tests: the real store, loop and server, on an engine of virtual time that keeps pace with the clock."""
+"""A whole pool for tests: the real store, loop and server, on an engine whose time keeps pace with the clock."""
 
 from __future__ import annotations
 
@@ -15,7 +15,6 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 from running import HANGS_SECONDS, wait_until
-
 from springtide import Client
 from springtide.engines.simulated import SimulatedEngine
 from springtide.pool.server import Options, serve

@@ -54,7 +54,9 @@ def pack(folder: Path) -> Packed:
                 _add(archive, entry)
         size = file.tell()
         file.seek(0)
-        return Packed(hashlib.file_digest(file, "sha256").hexdigest(), size, file)
+        digest = hashlib.file_digest(file, "sha256").hexdigest()
+        file.seek(0)
+        return Packed(digest, size, file)
     except BaseException:
         file.close()
         raise

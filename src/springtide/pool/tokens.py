@@ -72,7 +72,7 @@ class Tokens:
     def identify(self, text: str) -> Identity:
         """Whose token this is. Unauthenticated: nobody's, or it has expired."""
         prefix, _, rest = text.partition("_")
-        id_, _, secret = rest.partition("_")
+        id_, _, secret = rest.encode(errors="replace").decode().partition("_")
         with self._database.reading() as rows:
             kept = rows.execute("SELECT hash FROM tokens WHERE id = ?", (id_,)).fetchone()
         if prefix != PREFIX or not hmac.compare_digest(kept[0] if kept else b"\0" * 32, _hash(secret)):
