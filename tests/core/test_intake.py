@@ -33,6 +33,7 @@ POOL = Pool(
     teams=(Team(name="lab", guarantee=Resources(cpu=4), budget=9.0), Team(name="vision", parent="lab", weight=2.0)),
     floor=Bid(per_core_hour=0.5, per_gpu_hour=2.0),
     headroom=0.25,
+    scale_down_s=10.0,
 )
 
 
@@ -42,14 +43,14 @@ def row_of(job: Job, now_s: float = 100.0) -> tuple[object, int]:
     return cluster.snapshot(now_s), row
 
 
-def test_a_pool_becomes_nodes_teams_prices_and_headroom() -> None:
+def test_a_pool_becomes_nodes_teams_prices_and_settings() -> None:
     cluster = intake.make_cluster(POOL)
     assert cluster.teams.names == ["default", "lab", "vision"]
     assert cluster.teams.parent.tolist() == [-1, -1, 1]
     assert cluster.teams.budget.tolist() == [math.inf, 9.0, math.inf]
     assert cluster.teams.borrow[1, 0] == math.inf
     assert (cluster.prices.floor_core, cluster.prices.floor_gpu) == (0.5, 2.0)
-    assert cluster.settings.headroom == 0.25
+    assert (cluster.settings.headroom, cluster.settings.scale_down_after_s) == (0.25, 10.0)
     assert cluster.nodes.device_count.tolist() == [2, 0]
 
 

@@ -148,4 +148,7 @@ def pools(draw: st.DrawFn) -> Pool:
         found[-1] = Team(
             name=last.name, parent=found[0].name, weight=last.weight, borrow=last.borrow, budget=last.budget
         )
-    return Pool(nodes=tuple(nodes), teams=tuple(found), floor=draw(bids), headroom=draw(share), window_s=draw(seconds))
+    return Pool(
+        nodes=tuple(nodes), teams=tuple(found), floor=draw(bids), headroom=draw(share), window_s=draw(seconds),
+        scale_down_s=draw(seconds),
+    )  # fmt: skip

@@ -25,7 +25,11 @@ def make_cluster(pool: Pool, settings: Settings | None = None) -> Cluster:
     prices = Prices(
         pool.floor.per_core_hour, pool.floor.per_gpu_hour, pool.floor.per_core_hour, pool.floor.per_gpu_hour
     )
-    return Cluster(nodes, make_teams(pool), prices, settings or Settings(headroom=pool.headroom))
+    return Cluster(nodes, make_teams(pool), prices, settings or _settings(pool))
+
+
+def _settings(pool: Pool) -> Settings:
+    return Settings(headroom=pool.headroom, scale_down_after_s=pool.scale_down_s)
 
 
 def make_teams(pool: Pool) -> Teams:

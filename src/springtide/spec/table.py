@@ -321,6 +321,12 @@ POOL = Record(
             "Over which a service's load is averaged, where it does not say so.",
             attribute="window_s",
         ),
+        Field(
+            "scale_down",
+            _duration,
+            "How long a service's load must have been low before a replica is taken from it.",
+            attribute="scale_down_s",
+        ),
     ),
     lambda values: Pool(),
     "nodes: and teams: with what belongs to them",
