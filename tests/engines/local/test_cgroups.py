@@ -15,11 +15,15 @@ from pathlib import Path
 
 import pytest
 
+import springtide
 from engines.local.grouped import a_pool, needs_groups
 from springtide.engines.local import cgroups
 from springtide.engines.local.cgroups import Group, Groups, Limits
 from springtide.engines.local.cgroups_v1 import SplitGroup
+from springtide.engines.local.people import closed_at
 
+SYSTEM_PYTHON = Path("/usr/bin/python3")
+SOURCE = Path(springtide.__file__).parent.parent
 MEMORY = 64 * 2**20
 IDLE = "import time\ntime.sleep(600)"
 HOG = "held = []\nwhile True: held.append(bytearray(1 << 20))"
@@ -242,6 +246,26 @@ def test_without_groups_nothing_is_limited_and_the_sentence_says_what_it_means()
     group.make(Limits(memory_bytes=1))
     group.enter_here()
     assert (group.pids(), group.oom_kills(), group.gauge().cpu_s(), group.remove()) == ([], 0, 0.0, True)
+
+
+@pytest.mark.skipif(
+    os.geteuid() != 0 or not SYSTEM_PYTHON.exists() or closed_at(SOURCE, read=False) is not None,
+    reason="needs root, to be somebody else, and a Python and a source that everybody may read",
+)
+def test_who_may_not_write_groups_is_told_and_not_hindered() -> None:
+    code = (
+        "from springtide.engines.local import cgroups\nfrom springtide.engines.local.limits import Limits\n"
+        "groups = cgroups.find('p')\nprint(groups.version, groups.sentence)\ngroup = groups.group('a', 'b')\n"
+        "group.make(Limits(cpu=1))\ngroup.enter_here()\ngroup.kill()\ngroups.sweep()\nprint(group.pids())"
+    )
+    said = subprocess.run(
+        [SYSTEM_PYTHON, "-Bc", code],
+        env={"PYTHONPATH": str(SOURCE)}, user=65534, group=65534, extra_groups=[], cwd="/",
+        capture_output=True, text=True, check=True,
+    ).stdout.splitlines()  # fmt: skip
+    assert said[0].startswith("None jobs are kept apart by rlimits and niceness only (/sys/fs/cgroup")
+    assert "may not be written" in said[0]
+    assert said[1] == "[]"
 
 
 def test_without_groups_a_process_has_rlimits_and_is_nice() -> None:

@@ -195,7 +195,8 @@ def opened(where: Ground) -> Ground:
         cgroups_v2.hand_on(base, where.offered)
         handed = where.offered & set(read(base / "cgroup.subtree_control").split())
     refused = dict.fromkeys(where.offered - handed, f"{base} may not hand it on")
-    return Ground(2, where.bases, None, frozenset(handed), {**where.why_not, **refused})
+    why_not = {**where.why_not, **refused}
+    return Ground(2, where.bases, None, frozenset(handed), why_not) if handed else Ground(why_not=why_not)
 
 
 def sentence(where: Ground, limits: frozenset[str]) -> str:

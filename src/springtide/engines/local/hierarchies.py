@@ -118,6 +118,8 @@ def _split_ground(trees: list[Hierarchy], unified: Hierarchy | None) -> Ground:
             why_not[name] = f"{tree.own} may not be written" if tree else "it is not mounted"
     offered = frozenset(name for name, kernel in KERNEL_NAMES.items() if kernel in bases)
     missing = {name: why_not[kernel] for name, kernel in KERNEL_NAMES.items() if kernel in why_not}
+    if not offered:
+        return Ground(why_not=missing)
     return Ground(1, bases, _base(unified, ("cgroup.procs",)) if unified else None, offered, missing)
 
 

@@ -169,7 +169,7 @@ class Meter:
         job.memory_bytes = job.gauge.memory_bytes()
         if job.counter is None and job.unified and self._network:
             job.counter = traffic.counter(job.unified)
-            self._network = job.counter is not None
+            self._network = job.counter is not None or not job.unified.exists()
         told, last = job.gauge.disk_bytes(), job.account.last
         disk = trees.disk_bytes(job.gauge.folder) if told is None else told
         network = last.network_bytes if job.counter is None else traffic.network_bytes(job.counter)
