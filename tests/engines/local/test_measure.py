@@ -194,6 +194,16 @@ def test_a_process_of_a_group_that_died_by_a_signal_counts(tmp_path: Path) -> No
         assert meter.look({"job": Subject(tmp_path)}, 1.0)["job"].cpu_s >= 0.1
 
 
+def test_a_file_that_cannot_be_written_is_no_reason_to_fail_either(tmp_path: Path) -> None:
+    (tmp_path / f"{measure.USAGE}.new").mkdir()
+    me = (os.getpid(), process.started(os.getpid()))
+    with contextlib.closing(Meter(Groups("none"))) as meter:
+        assert meter.look({"job": Subject(tmp_path, (me,))}, 1.0)["job"].cpu_s > 0
+        (tmp_path / f"{measure.USAGE}.new").rmdir()
+        meter.look({"job": Subject(tmp_path, (me,))}, 100.0)
+    assert (tmp_path / measure.USAGE).exists()
+
+
 def test_a_broken_file_of_totals_is_no_reason_to_fail(tmp_path: Path) -> None:
     (tmp_path / measure.USAGE).write_text("{")
     with contextlib.closing(Meter(Groups("none"))) as meter:

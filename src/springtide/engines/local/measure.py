@@ -198,11 +198,16 @@ class Meter:
 
 
 def _save(job: _Job, folder: Path, now_s: float) -> None:
-    if folder.is_dir():
-        new = folder / f"{USAGE}.new"
+    job.saved_s = now_s
+    if not folder.is_dir():
+        return
+    new = folder / f"{USAGE}.new"
+    try:
         new.write_text(json.dumps(asdict(job.account)))
         new.replace(folder / USAGE)
-    job.saved, job.saved_s = job.account, now_s
+    except OSError:
+        return  # a full disk, which somebody else tells of; the totals stay in memory, and the next try is soon
+    job.saved = job.account
 
 
 def _remember(job: _Job, now_s: float) -> None:
