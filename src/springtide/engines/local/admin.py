@@ -7,7 +7,8 @@ as it has lived a moment, and asked again now and then.
 from __future__ import annotations
 
 import contextlib
-import socket
+import os
+import selectors
 import threading
 import time
 from collections.abc import Callable, Mapping
@@ -17,11 +18,10 @@ from pathlib import Path
 from springtide.train import control
 
 EVERY_S = 1.0
-SOON_S = 0.1  # between looks at one that is starting
-ANSWER_S = 0.5
 SILENT_S = 10.0  # after which one that used to answer is taken for ill
-_MUTE_TRIES, _MUTE_EVERY_S = 3, 60.0
-_ALIVE_S = 0.2
+_DEADLINES_S = (0.1, 0.2, 0.4)  # of the first tries; one that answers none is taken to have no such socket
+_DEADLINE_S = 1.0
+_MUTE_EVERY_S, _MUTE_FIRST_S = 60.0, 30.0  # it may open its socket late, but hardly later than this
 _ANSWER_BYTES = 1 << 20
 _COUNTER = "tide_requests_total"
 
@@ -34,116 +34,51 @@ class Health:
 
     since_s: float
     tries: int = 0
-    answered_s: float | None = None  # when it last said that it is well
+    speaks: bool = False  # it has answered something
+    well_s: float | None = None  # when it last said that it is well
     ill: str = ""  # why it should be started anew
     total: float | None = None  # requests that it has counted
     next_s: float = 0.0
 
-    def ready(self, now_s: float) -> bool:
+    @property
+    def ready(self) -> bool:
         """Whether it may be taken to do its work."""
-        if self.answered_s is not None:
-            return True
-        return self.tries >= _MUTE_TRIES or (self.tries > 0 and now_s - self.since_s >= _ALIVE_S and not self.waiting)
+        return self.well_s is not None or (not self.speaks and self.tries >= len(_DEADLINES_S))
 
     @property
-    def waiting(self) -> bool:
-        """Whether it may still be about to open its socket."""
-        return self.tries < _MUTE_TRIES
+    def deadline_s(self) -> float:
+        """How long the next answer is waited for."""
+        return _DEADLINE_S if self.speaks or self.tries >= len(_DEADLINES_S) else _DEADLINES_S[self.tries]
 
 
 @dataclass(frozen=True, slots=True)
 class Answer:
     """What came back; `status` None: nothing did."""
 
-    status: int | None
+    status: int | None = None
     total: float | None = None
 
 
 def learn(health: Health, answer: Answer, now_s: float) -> Health:
     """What is known after it was asked. Pure."""
-    health = replace(health, tries=health.tries + 1, total=answer.total if answer.total is not None else health.total)
+    total = health.total if answer.total is None else answer.total
+    speaks = health.speaks or answer.status is not None
+    health = replace(health, tries=health.tries + 1, total=total, speaks=speaks, next_s=now_s + EVERY_S)
     if answer.status is not None and answer.status < 500:
-        return replace(health, answered_s=now_s, next_s=now_s + EVERY_S)
-    if health.answered_s is None:
-        soon = SOON_S if answer.status is not None or health.waiting else _MUTE_EVERY_S
-        # One that answers that it is not ready has a socket: it is never taken for mute.
-        return replace(health, tries=0 if answer.status is not None else health.tries, next_s=now_s + soon)
-    silent_s = now_s - health.answered_s
-    if silent_s >= SILENT_S:
+        return replace(health, well_s=now_s)
+    if health.well_s is None:
+        return replace(health, next_s=now_s + _again_s(health, now_s))
+    if now_s - health.well_s >= SILENT_S:
         told = f"answered /health with {answer.status}" if answer.status else "did not answer /health"
-        return replace(health, ill=f"{told} for {silent_s:.0f} s", next_s=now_s + EVERY_S)
-    return replace(health, next_s=now_s + EVERY_S)
+        return replace(health, ill=f"{told} for {now_s - health.well_s:.0f} s")
+    return health
 
 
-class Prober:
-    """The thread. `changed` is called from it when a replica became ready or ill."""
-
-    def __init__(self, changed: Callable[[], None]) -> None:
-        self._changed = changed
-        self._lock = threading.Condition()
-        self._paths: dict[Key, Path] = {}
-        self._known: dict[Key, Health] = {}
-        self._closed = False
-        self._thread: threading.Thread | None = None
-
-    def watch(self, paths: Mapping[Key, Path]) -> None:
-        """From now on these, and no others."""
-        with self._lock:
-            if paths.keys() == self._paths.keys():
-                return
-            self._paths = dict(paths)
-            now = time.monotonic()
-            self._known = {key: self._known.get(key) or Health(now) for key in paths}
-            if self._thread is None and paths:
-                self._thread = threading.Thread(target=self._run, name="health", daemon=True)
-                self._thread.start()
-            self._lock.notify()
-
-    def health(self, key: Key) -> Health | None:
-        """What is known of it."""
-        return self._known.get(key)
-
-    def close(self) -> None:
-        """The thread has ended."""
-        with self._lock:
-            self._closed = True
-            self._lock.notify()
-        if self._thread is not None:
-            self._thread.join()
-
-    def _run(self) -> None:
-        while (due := self._due()) is not None:
-            for key, path in due.items():
-                answer = ask(path)
-                with self._lock:
-                    before = self._known.get(key)
-                    if before is None:
-                        continue
-                    now = time.monotonic()
-                    self._known[key] = after = learn(before, answer, now)
-                if after.ready(now) != before.ready(now) or after.ill != before.ill:
-                    self._changed()
-
-    def _due(self) -> dict[Key, Path] | None:
-        """Wait for the next that are to be asked; None: closed."""
-        with self._lock:
-            while not self._closed:
-                now = time.monotonic()
-                due = {key: self._paths[key] for key, known in self._known.items() if known.next_s <= now}
-                if due:
-                    return due
-                next_s = min((known.next_s for known in self._known.values()), default=None)
-                self._lock.wait(None if next_s is None else next_s - now)
-            return None
-
-
-def ask(path: Path) -> Answer:
-    """One replica, within a deadline."""
-    status, _ = _get(path, "/health")
-    if status is None:
-        return Answer(None)
-    found, text = _get(path, "/metrics")
-    return Answer(status, requests(text) if found == 200 else None)
+def _again_s(health: Health, now_s: float) -> float:
+    """When one that was never well is asked again: soon while it may be starting."""
+    if health.speaks or health.tries < len(_DEADLINES_S):
+        return _DEADLINES_S[0]
+    return EVERY_S if now_s - health.since_s < _MUTE_FIRST_S else _MUTE_EVERY_S
 
 
 def requests(text: str) -> float | None:
@@ -156,32 +91,160 @@ def requests(text: str) -> float | None:
     return found
 
 
-def _get(path: Path, what: str) -> tuple[int | None, str]:
-    until = time.monotonic() + ANSWER_S
-    try:
-        caller = control.connect(path, 0.0).socket
-    except OSError:
-        return None, ""
-    with caller:
+class Call:
+    """One request to one replica, without waiting. `done` holds status and body once it is answered."""
+
+    def __init__(self, path: Path, what: str) -> None:
+        self.socket = control.connect(path, 0.0).socket
+        self._found = b""
         try:
-            caller.settimeout(ANSWER_S)
-            caller.sendall(f"GET {what} HTTP/1.1\r\nHost: replica\r\nConnection: close\r\n\r\n".encode())
-            text = _read(caller, until)
-            head, _, body = text.partition("\r\n\r\n")
-            return int(head.split()[1]), body
-        except (OSError, ValueError, IndexError):
-            return None, ""
+            self.socket.send(f"GET {what} HTTP/1.1\r\nHost: replica\r\nConnection: close\r\n\r\n".encode())
+        except OSError:
+            self.socket.close()
+            raise
+
+    def read(self) -> tuple[int, str] | None:
+        """After it became readable. None: more is to come. OSError or ValueError: it is no answer."""
+        block = self.socket.recv(1 << 16)
+        self._found += block
+        if len(self._found) > _ANSWER_BYTES:
+            raise ValueError("too long")
+        head, _, body = self._found.partition(b"\r\n\r\n")
+        if block and not _whole(head, body):
+            return None
+        status = head.split()[1] if len(head.split()) > 1 else b""
+        return int(status), body.decode(errors="replace")
 
 
-def _read(caller: socket.socket, until_s: float) -> str:
-    found = b""
-    while len(found) < _ANSWER_BYTES:
-        left_s = until_s - time.monotonic()
-        if left_s <= 0:
-            raise TimeoutError
-        caller.settimeout(left_s)
-        block = caller.recv(1 << 16)
-        if not block:
-            break
-        found += block
-    return found.decode(errors="replace")
+def _whole(head: bytes, body: bytes) -> bool:
+    """Whether all is there that the answer announced; without a length it ends with the connection."""
+    for line in head.splitlines()[1:]:
+        name, _, value = line.partition(b":")
+        if name.strip().lower() == b"content-length" and value.strip().isdigit():
+            return len(body) >= int(value)
+    return False
+
+
+@dataclass
+class _Asked:
+    """A replica that is being asked: first how it is, then what it counts."""
+
+    key: Key
+    call: Call
+    until_s: float
+    status: int | None = None
+
+
+class Prober:
+    """The thread. `changed` is called from it when a replica became ready or ill."""
+
+    def __init__(self, changed: Callable[[], None]) -> None:
+        self._changed = changed
+        self._lock = threading.Lock()
+        self._paths: dict[Key, Path] = {}
+        self._known: dict[Key, Health] = {}
+        self._asked: dict[Key, _Asked] = {}
+        self._selector = selectors.DefaultSelector()
+        self._closed = False
+        self._wake_read, self._wake_write = os.pipe2(os.O_NONBLOCK | os.O_CLOEXEC)
+        self._selector.register(self._wake_read, selectors.EVENT_READ, None)
+        self._thread = threading.Thread(target=self._run, name="health", daemon=True)
+        self._thread.start()
+
+    def watch(self, paths: Mapping[Key, Path]) -> None:
+        """From now on these, and no others."""
+        with self._lock:
+            if paths.keys() == self._paths.keys():
+                return
+            now = time.monotonic()
+            self._paths = dict(paths)
+            self._known = {key: self._known.get(key) or Health(now) for key in paths}
+        self._wake()
+
+    def health(self, key: Key) -> Health | None:
+        """What is known of it."""
+        return self._known.get(key)
+
+    def close(self) -> None:
+        """The thread has ended."""
+        self._closed = True
+        self._wake()
+        self._thread.join()
+        for asked in self._asked.values():
+            asked.call.socket.close()
+        self._selector.close()
+        os.close(self._wake_read)
+        os.close(self._wake_write)
+
+    def _wake(self) -> None:
+        with contextlib.suppress(BlockingIOError):
+            os.write(self._wake_write, b"!")
+
+    def _run(self) -> None:
+        while not self._closed:
+            for key, _ in self._selector.select(self._timeout_s()):
+                if key.data is None:
+                    os.read(self._wake_read, 4096)
+                else:
+                    self._readable(key.data)
+            now = time.monotonic()
+            for asked in [asked for asked in self._asked.values() if asked.until_s <= now]:
+                self._finish(asked, Answer(asked.status))
+            self._begin(now)
+
+    def _timeout_s(self) -> float | None:
+        with self._lock:
+            due = [known.next_s for key, known in self._known.items() if key not in self._asked]
+        due += [asked.until_s for asked in self._asked.values()]
+        return max(0.0, min(due) - time.monotonic()) if due else None
+
+    def _begin(self, now: float) -> None:
+        with self._lock:
+            due = [key for key, known in self._known.items() if known.next_s <= now and key not in self._asked]
+        for key in due:
+            self._ask(key, "/health", now + self._known[key].deadline_s, None)
+
+    def _ask(self, key: Key, what: str, until_s: float, status: int | None) -> None:
+        try:
+            call = Call(self._paths[key], what)
+        except (OSError, KeyError):
+            self._learn(key, Answer(status))
+            return
+        asked = _Asked(key, call, until_s, status)
+        self._asked[key] = asked
+        self._selector.register(call.socket, selectors.EVENT_READ, asked)
+
+    def _readable(self, asked: _Asked) -> None:
+        try:
+            answer = asked.call.read()
+        except BlockingIOError:
+            return
+        except (OSError, ValueError):
+            self._finish(asked, Answer(asked.status))
+            return
+        if answer is None:
+            return
+        status, body = answer
+        if asked.status is None:
+            self._drop(asked)
+            self._ask(asked.key, "/metrics", asked.until_s, status)
+        else:
+            self._finish(asked, Answer(asked.status, requests(body) if status == 200 else None))
+
+    def _drop(self, asked: _Asked) -> None:
+        self._selector.unregister(asked.call.socket)
+        asked.call.socket.close()
+        self._asked.pop(asked.key, None)
+
+    def _finish(self, asked: _Asked, answer: Answer) -> None:
+        self._drop(asked)
+        self._learn(asked.key, answer)
+
+    def _learn(self, key: Key, answer: Answer) -> None:
+        with self._lock:
+            before = self._known.get(key)
+            if before is None:
+                return
+            self._known[key] = after = learn(before, answer, time.monotonic())
+        if after.ready != before.ready or after.ill != before.ill:
+            self._changed()

@@ -208,7 +208,10 @@ class LocalEngine:
             self._lost(job)
             return
         changed = {message["replica"] for message in messages if "replica" in message}
-        job.read(None if any("all" in message for message in messages) else changed)
+        if any("all" in message for message in messages):
+            job.shim = shims.name(job.folder)
+            job.read()
+        job.read(changed)
         for message in messages:
             if "notice" in message:
                 self._notices.append(Notice(job.id, time.time(), str(message["notice"])))
@@ -226,7 +229,6 @@ class LocalEngine:
             job.channel = shims.call(job.folder)
         if job.channel is not None:
             self._selector.register(job.channel, selectors.EVENT_READ, job)
-            job.shim = shims.name(job.folder)
             job.read()
 
     def _lost(self, job: Held) -> None:
@@ -350,15 +352,15 @@ class LocalEngine:
 
     def _seen(self, job: Held, used: Used, now: float) -> JobSeen:
         training = self._training(job) if job.kind == Kind.TRAINING else None
-        replicas = {name: self._replica(job, name, training, now) for name in job.orders}
+        replicas = {name: self._replica(job, name, training) for name in job.orders}
         load = self._load(job, replicas, now) if job.kind == Kind.SERVICE else None
         return JobSeen(replicas, training, used, load)
 
-    def _replica(self, job: Held, name: str, training: TrainingSeen | None, now: float) -> ReplicaSeen:
+    def _replica(self, job: Held, name: str, training: TrainingSeen | None) -> ReplicaSeen:
         match job.kind:
             case Kind.SERVICE:
                 health = self._prober.health((job.id, name))
-                ready = health is not None and health.ready(now)
+                ready = health is not None and health.ready
             case Kind.TRAINING:
                 ready = training is not None
             case _:
