@@ -29,7 +29,6 @@ from springtide.train.membership import (
 )  # fmt: skip
 from springtide.train.protocol import NOBODY
 
-
 _ENDING = (Phase.LEAVING, Phase.DOOMED)
 
 
