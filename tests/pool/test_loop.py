@@ -142,7 +142,7 @@ def test_pausing_the_pool_stops_everything_and_the_next_loop_starts_it_again(tmp
     world.pass_(3.0)
     world.loop._down = True
     world.pass_(10.0)
-    assert world.loop._quiet.is_set() and not any(world.engine.running().values())
+    assert world.loop._ended.is_set() and not any(world.engine.running().values())
     world.up()
     world.pass_(5.0)
     assert (world.count("web"), world.count("fill")) == (1, 3)

@@ -10,7 +10,7 @@ import numpy as np
 from springtide.core import resources
 from springtide.core.resources import FloatArray
 from springtide.core.snapshot import Snapshot, Teams
-from springtide.engines.engine import Observation, Used
+from springtide.engines.engine import Used
 from springtide.pool.live import TeamUse
 from springtide.pool.records import JobRecord, Step, Wish
 from springtide.pool.store import Use
@@ -21,27 +21,16 @@ from springtide.spec.resources import Resources
 class Accounts:
     """What was not yet kept. The engine tells totals that never fall; a job used the difference of two looks."""
 
-    looked_s: float | None = None
     _open: dict[tuple[int, str, str, str], list[float]] = field(default_factory=dict)
-    _before: dict[str, Used] = field(default_factory=dict)
+    _before: dict[str, tuple[float, Used]] = field(default_factory=dict)  # job id -> when it was looked at, its totals
 
-    def passed(self, records: Iterable[JobRecord], seen: Observation, now_s: float) -> float:
-        """Books the time since the last look. Returns how long that was, in seconds."""
-        seconds = 0.0 if self.looked_s is None else max(now_s - self.looked_s, 0.0)
-        self.looked_s = now_s
-        hour = int(now_s // 3600)
-        for record in records:
-            there = seen.jobs.get(record.id)
-            used = there.used if there else Used()
-            before = self._before.get(record.id, used)
-            self._before[record.id] = used
-            job = record.job
-            for resource, each, spent in (
-                ("core", job.resources.cpu, used.cpu_s - before.cpu_s),
-                ("gpu", job.resources.gpu, used.gpu_s - before.gpu_s),
-            ):
-                self._book(record, hour, resource, each, max(spent, 0.0), seconds)
-        return seconds
+    def passed(self, record: JobRecord, used: Used, now_s: float) -> None:
+        """Books the time since the job was looked at last, in which its replicas were these."""
+        since_s, before = self._before.get(record.id, (now_s, used))
+        self._before[record.id] = now_s, used
+        seconds, hour, asked = max(now_s - since_s, 0.0), int(now_s // 3600), record.job.resources
+        self._book(record, hour, "core", asked.cpu, max(used.cpu_s - before.cpu_s, 0.0), seconds)
+        self._book(record, hour, "gpu", asked.gpu, max(used.gpu_s - before.gpu_s, 0.0), seconds)
 
     def forget(self, job_id: str) -> None:
         """The job is over."""

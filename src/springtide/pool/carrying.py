@@ -80,6 +80,14 @@ def _chosen(record: JobRecord, removed: Sequence[Spot]) -> list[str]:
     return names
 
 
+def attained(before: JobRecord, after: JobRecord, now_s: float) -> JobRecord:
+    """`after`, with the replica-seconds of those that were started before and are not any more."""
+    going = {one.id for one in after.replicas if one.step == Step.STARTED}
+    left = [one for one in before.replicas if one.step == Step.STARTED and one.id not in going]
+    had_s = sum(max(now_s - one.since_s, 0.0) for one in left)
+    return replace(after, attained_s=after.attained_s + had_s) if left else after
+
+
 class Room:
     """What is free on each node in fact: started and not yet gone."""
 

@@ -21,25 +21,26 @@ from springtide.core.forward import Forecast, forecast
 from springtide.core.market import Prices
 from springtide.core.plan import Action, Plan, Verb
 from springtide.core.snapshot import Snapshot
-from springtide.engines.engine import Engine, Notice, Observation, Phase
+from springtide.engines.engine import Engine, Notice, Observation, Phase, Used
 from springtide.pool import accounts, carrying, lifecycle, loads, picture
 from springtide.pool.accounts import Accounts
 from springtide.pool.live import TeamUse
-from springtide.pool.neighbours import paired
+from springtide.pool.neighbours import Neighbours
 from springtide.pool.picture import Picture
+from springtide.pool.quiet import Quiet
 from springtide.pool.records import JobRecord, State, Step
 from springtide.pool.store import Event, Round, Store
 from springtide.pool.telling import Refusal, Secrets, Teller, no_secrets
 from springtide.spec.errors import SpringtideError
 from springtide.spec.files import pool_from_text
 from springtide.spec.job import Job
-from springtide.spec.sharing import Node, Pool
+from springtide.spec.sharing import Pool
 
 TICK_S = 1.0
 SOON_S = 0.05  # between rounds while room changes hands
 LATER_S = 0.5  # while something takes long to end
 SETTLE_S = 5.0  # after a restart, before training grows into room that a service may need whose load is not known yet
-KEEP_USE_S, KEEP_LOADS_S = 10.0, 300.0
+KEEP_USE_S, KEEP_WAITS_S, KEEP_LOADS_S = 10.0, 30.0, 300.0
 _log = logging.getLogger("springtide.pool")
 
 
@@ -63,7 +64,9 @@ class Loop:
         self._settled_s: float | None = None
         self._kept_s = {"use": 0.0, "loads": 0.0}
         self._lock = threading.RLock()
-        self._quiet = threading.Event()
+        self._ended = threading.Event()  # all that ran, after `down`
+        self._quiet = Quiet()
+        self._waits: dict[str, tuple[str, float]] = {}  # job id -> why it waits, and when that was written down
         self._ending = threading.Event()
         self._down = False
         self._remember()
@@ -99,9 +102,9 @@ class Loop:
         if not keep:
             self._down = True
             self.engine.wake()
-            self._quiet.wait(timeout_s)
+            self._ended.wait(timeout_s)
         self.end()
-        return keep or self._quiet.is_set()
+        return keep or self._ended.is_set()
 
     def round(self, now_s: float) -> float:
         """One round. Returns in how many seconds the next is due if nothing happens."""
@@ -112,20 +115,23 @@ class Loop:
             self._hear_owners()
             if self._settled_s is None:
                 self._settled_s = now_s + SETTLE_S * any(one.replicas for one in self.records.values())
-            ended = self._advance(seen, changes, now_s)
-            self._plan(changes, now_s)
+            busy = self._quiet.busy(self.records.values(), seen.jobs, now_s)
+            ended = self._advance(busy, seen, changes, now_s)
+            self._plan(busy, changes, now_s)
             self._begin(changes, now_s)
-            self._book(seen, changes, now_s)
+            self._book(changes, now_s)
             changes.events += [self._noticed(one) for one in seen.notices if one.job in self.records]
             try:
                 self.store.keep(changes)
             except BaseException:
                 self._forget_everything()
                 raise
-            records = list(self.records.values())
-        refusals = self._teller.tell(records, seen, now_s)
+        moved = [self.records[name] for name in {one.id: None for one in busy} | dict.fromkeys(changes.jobs)]
+        refusals = self._teller.tell(moved, seen, now_s)
         if refusals:
             self._keep_refusals(refusals, now_s)
+        for record in moved:
+            self._quiet.looked(self.records[record.id], seen.jobs.get(record.id), now_s)
         self._let_go(seen, ended, changes)
         return self._due_s(seen, now_s)
 
@@ -149,34 +155,42 @@ class Loop:
                 revision=owner.revision, version=owner.version,
             )  # fmt: skip
 
-    def _advance(self, seen: Observation, changes: Round, now_s: float) -> list[tuple[str, tuple[str, ...]]]:
-        """Lets every record know what happened to it. Returns which ends are on record then."""
+    def _advance(
+        self, busy: Iterable[JobRecord], seen: Observation, changes: Round, now_s: float
+    ) -> list[tuple[str, tuple[str, ...]]]:
+        """Lets these records know what happened to them. Returns which ends are on record then."""
         ended = []
-        for record in list(self.records.values()):
-            advanced = lifecycle.advance(record, seen.jobs.get(record.id), now_s, self._drained)
+        for record in busy:
+            there = seen.jobs.get(record.id)
+            self._accounts.passed(record, there.used if there else Used(), now_s)
+            advanced = lifecycle.advance(record, there, now_s, self._drained)
             changes.events += advanced.events
             if advanced.ended:
                 ended.append((record.id, advanced.ended))
-            self._set(advanced.record, changes)
+            self._set(advanced.record, changes, now_s)
             if advanced.record.state.over:
                 self._picture.forget(record.id)
+                self._quiet.forget(record.id)
         return ended
 
-    def _plan(self, changes: Round, now_s: float) -> None:
+    def _plan(self, busy: Iterable[JobRecord], changes: Round, now_s: float) -> None:
         if self._down:
             for record in list(self.records.values()):
                 names = [one.id for one in record.replicas]
-                self._set(replace(record, replicas=lifecycle.stopped(record.replicas, names, now_s)), changes)
+                self._set(replace(record, replicas=lifecycle.stopped(record.replicas, names, now_s)), changes, now_s)
             return
-        for record in self.records.values():
+        settling = self._settled_s is not None and now_s < self._settled_s
+        for one in busy:
+            record = self.records[one.id]
             if not record.state.over:
-                self._picture.sync(record, now_s, self._settled_s is not None and now_s < self._settled_s)
+                self._picture.sync(record, now_s, settling)
                 seen = self._seen.jobs.get(record.id)
                 self._picture.observed(record, seen.load if seen else None, now_s)
         plan = planner.plan(self._picture.snapshot(now_s))
+        neighbours = Neighbours(self.records.values(), self._picture.pool.nodes) if plan.actions else None
         for action in plan.actions:
-            self._decide(action, changes, now_s)
-        self._explain_waits(plan, changes)
+            self._decide(action, neighbours, changes, now_s)
+        self._explain_waits(plan, changes, now_s)
         before = self._picture.money()
         self._picture.apply(plan, now_s)
         if (after := self._picture.money()) != before:
@@ -184,42 +198,38 @@ class Loop:
             if (before["core"], before["gpu"]) != (after["core"], after["gpu"]):
                 changes.price = (now_s, after["core"], after["gpu"])
 
-    def _decide(self, action: Action, changes: Round, now_s: float) -> None:
-        job_id = self._picture.jobs()[action.job]
+    def _decide(self, action: Action, neighbours: Neighbours | None, changes: Round, now_s: float) -> None:
+        job_id = self._picture.job(action.job)
         record = self.records[job_id]
         added, removed = self._picture.places(action)
         reason = str(action.reason)
-        after = carrying.decided(record, action.verb, added, removed, reason, now_s)
-        if action.verb == Verb.START and (pair := paired(after, self.records.values(), self._nodes())):
+        if action.verb == Verb.START and neighbours and (pair := neighbours.paired(record, added)):
             reason = f"{reason}, {pair}"
-            after = replace(after, reason=reason)
-        self._set(after, changes)
+        after = carrying.decided(record, action.verb, added, removed, reason, now_s)
+        self._set(after, changes, now_s)
         count = sum(one.step != Step.STOPPING for one in after.replicas)
         sentence = _told(action, record.name, count, reason)
         changes.events.append(Event(now_s, str(action.verb), sentence, record.job.team, record.name, job_id))
 
-    def _explain_waits(self, plan: Plan, changes: Round) -> None:
-        jobs = self._picture.jobs()
+    def _explain_waits(self, plan: Plan, changes: Round, now_s: float) -> None:
+        """A wait is written down when its cause is another; its numbers, which change all the time, once in a while."""
         for row, why in plan.waits.items():
-            record = self.records[jobs[row]]
-            if record.state == State.WAITING and record.reason != (sentence := str(why)):
-                # Numbers in it change with every round: it is written down with whatever else is.
-                self.records[record.id] = replace(record, reason=sentence)
+            job_id = self._picture.job(row)
+            template, told_s = self._waits.get(job_id, ("", 0.0))
+            record = self.records[job_id]
+            if record.replicas or (template == why.template and now_s < told_s + KEEP_WAITS_S):
+                continue
+            self._waits[job_id] = why.template, now_s
+            self._set(replace(record, reason=str(why)), changes, now_s)
 
     def _begin(self, changes: Round, now_s: float) -> None:
         for record in carrying.begin(self.records.values(), self._picture.pool.nodes, now_s):
-            self._set(record, changes)
+            self._set(record, changes, now_s)
 
-    def _book(self, seen: Observation, changes: Round, now_s: float) -> None:
-        seconds = self._accounts.passed(self.records.values(), seen, now_s)
-        for record in self.records.values():
-            held = sum(one.step != Step.ASSIGNED for one in record.replicas)
-            if held:
-                self.records[record.id] = one = replace(record, attained_s=record.attained_s + held * seconds)
-                if one.id in changes.jobs:
-                    changes.jobs[one.id] = one
+    def _book(self, changes: Round, now_s: float) -> None:
         cluster = self._picture.cluster
-        cluster.teams = accounts.aged(self._picture.snapshot(now_s), seconds)
+        cluster.teams = accounts.aged(self._picture.snapshot(now_s), max(now_s - self._kept_s.get("teams", now_s), 0.0))
+        self._kept_s["teams"] = now_s
         if now_s - self._kept_s["use"] >= KEEP_USE_S or any(one.state.over for one in changes.jobs.values()):
             self._kept_s["use"] = now_s
             if uses := self._accounts.take():
@@ -230,8 +240,10 @@ class Loop:
             if known := self._picture.loads():
                 changes.kept["loads"] = {job_id: loads.to_data(load) for job_id, load in known.items()}
 
-    def _set(self, record: JobRecord, changes: Round) -> None:
-        if self.records.get(record.id) != record:
+    def _set(self, record: JobRecord, changes: Round, now_s: float) -> None:
+        before = self.records[record.id]
+        if before is not record and before != record:
+            record = carrying.attained(before, record, now_s)
             self.records[record.id] = record
             changes.jobs[record.id] = record
 
@@ -254,7 +266,7 @@ class Loop:
                 changes.events.append(
                     Event(now_s, "refused", refusal.sentence, record.job.team, record.name, record.id)
                 )
-            self._set(replace(record, reason=refusal.sentence), changes)
+            self._set(replace(record, reason=refusal.sentence), changes, now_s)
         self.store.keep(changes)
 
     def _let_go(self, seen: Observation, ended: Iterable[tuple[str, tuple[str, ...]]], changes: Round) -> None:
@@ -266,6 +278,7 @@ class Loop:
             if record.state.over:
                 del self.records[record.id]
                 self._accounts.forget(record.id)
+                self._waits.pop(record.id, None)
                 self._teller.forget(record.id)
             elif not record.replicas and (record.state == State.PAUSED or self._down):
                 self._teller.rest(record.id)
@@ -276,28 +289,16 @@ class Loop:
     def _due_s(self, seen: Observation, now_s: float) -> float:
         """Soon while room changes hands, and when a job may start again; else a tick."""
         due = TICK_S
-        going = False
-        for record in self.records.values():
+        for record in self._quiet.busy(self.records.values(), seen.jobs, now_s):
+            there = seen.jobs.get(record.id)
             for one in record.replicas:
-                moving = one.step != Step.STARTED or self._is_new(seen, record, one.id)
-                going = going or one.step != Step.ASSIGNED
-                if moving:
+                if one.step != Step.STARTED or there is None or (not there.training and one.id not in there.replicas):
                     due = min(due, SOON_S if now_s - one.since_s < 2.0 else LATER_S)
             if now_s < record.retry_at_s:
                 due = min(due, record.retry_at_s - now_s)
-        if self._down and not going and not any(
-            one.phase != Phase.ENDED for there in seen.jobs.values() for one in there.replicas.values()
-        ):  # fmt: skip
-            self._quiet.set()
+        if self._down and not _goes_on(self.records.values(), seen):
+            self._ended.set()
         return max(due, 0.01)
-
-    @staticmethod
-    def _is_new(seen: Observation, record: JobRecord, replica: str) -> bool:
-        there = seen.jobs.get(record.id)
-        return there is None or (there.training is None and replica not in there.replicas)
-
-    def _nodes(self) -> Mapping[str, Node]:
-        return {node.name: node for node in self._picture.pool.nodes}
 
     # --- beginnings
 
@@ -315,6 +316,7 @@ class Loop:
         for job_id, load in known.items():
             self._picture.remember_load(job_id, load)
         self._configured = (pool, drained)
+        self._quiet.clear()
 
     def _remember(self) -> None:
         for job_id, data in (self.store.kept("loads") or {}).items():
@@ -324,6 +326,7 @@ class Loop:
         """After a failed write memory may be ahead of the disk: the next round reads all anew."""
         with self._lock:
             self.records.clear()
+            self._quiet.clear()
             self._change, self._configured = 0, None
 
     # --- for other threads
@@ -364,6 +367,13 @@ class Loop:
         with self._lock:
             row = self._picture.row(job_id)
             return None if row is None else (self._picture.frozen(time.time()), row)
+
+
+def _goes_on(records: Iterable[JobRecord], seen: Observation) -> bool:
+    """Whether anything is started, or seen to run."""
+    if any(one.step != Step.ASSIGNED for record in records for one in record.replicas):
+        return True
+    return any(one.phase != Phase.ENDED for there in seen.jobs.values() for one in there.replicas.values())
 
 
 def _told(action: Action, name: str, count: int, reason: str) -> str:

@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Sequence
 
+from springtide.pool.carrying import Spot
 from springtide.pool.records import JobRecord, Step
 from springtide.spec.resources import RESOURCES, Resources
 from springtide.spec.sharing import Node
@@ -18,23 +19,34 @@ def leans_on(asked: Resources, node: Resources) -> str | None:
     shares = {
         name: getattr(asked, name) / has
         for name in RESOURCES
-        if 0 < (has := getattr(node, name)) and math.isfinite(has)
+        if (has := getattr(node, name)) > 0 and math.isfinite(has)
     }
     most = max(shares, key=lambda name: shares[name], default=None)
     return most if most is not None and shares[most] >= _LEANS else None
 
 
-def paired(record: JobRecord, others: Iterable[JobRecord], nodes: Mapping[str, Node]) -> str:
-    """`beside sort, which leans on the disk`: the first neighbour that complements the job; empty for none."""
-    mine = {one.node for one in record.replicas if one.step != Step.STOPPING and one.node in nodes}
-    for other in others:
-        if other.id == record.id:
-            continue
-        for one in other.replicas:
-            if one.node not in mine or one.step == Step.STOPPING:
-                continue
-            has = nodes[one.node].resources
-            here, there = leans_on(record.job.resources, has), leans_on(other.job.resources, has)
-            if here and there and here != there:
-                return f"beside {other.name}, which leans on {_WORDS[there]} where it leans on {_WORDS[here]}"
-    return ""
+class Neighbours:
+    """Who is where, before a plan is carried out."""
+
+    def __init__(self, records: Iterable[JobRecord], nodes: Iterable[Node]) -> None:
+        self._nodes = {node.name: node.resources for node in nodes}
+        self._there: dict[str, dict[str, JobRecord]] = {}
+        for record in records:
+            for one in record.replicas:
+                if one.step != Step.STOPPING:
+                    self._there.setdefault(one.node, {})[record.id] = record
+
+    def paired(self, record: JobRecord, added: Sequence[Spot]) -> str:
+        """`beside sort, which leans on the disk ...`: the first neighbour that complements the job; empty for none.
+
+        The job counts as a neighbour of those that are placed after it.
+        """
+        found = ""
+        for node, _ in added:
+            here = leans_on(record.job.resources, self._nodes[node])
+            for other in self._there.setdefault(node, {}).values():
+                there = leans_on(other.job.resources, self._nodes[node])
+                if not found and here and there and here != there and other.id != record.id:
+                    found = f"beside {other.name}, which leans on {_WORDS[there]} where it leans on {_WORDS[here]}"
+            self._there[node][record.id] = record
+        return found

@@ -43,6 +43,7 @@ class Picture:
         self.cluster = intake.make_cluster(pool)
         self._nodes = {name: row for row, name in enumerate(self.cluster.nodes.names)}
         self._rows: dict[str, int] = {}  # job id -> row
+        self._ids: dict[int, str] = {}  # row -> job id
         self._known: dict[str, _Known] = {}
         self._loads: dict[str, Load] = {}  # of services, also while they are not planned or their size is set by hand
         self._learns_speeds = learns_speeds
@@ -54,9 +55,9 @@ class Picture:
         """The planner's row of a job; None where it is not planned now."""
         return self._rows.get(job_id)
 
-    def jobs(self) -> Mapping[int, str]:
-        """Row -> job id of all that are planned."""
-        return {row: job_id for job_id, row in self._rows.items()}
+    def job(self, row: int) -> str:
+        """The id of the job in a row."""
+        return self._ids[row]
 
     def sync(self, record: JobRecord, now_s: float, settling: bool = False) -> None:
         """Takes over what a record says. `settling`: training that runs does not grow yet."""
@@ -77,7 +78,7 @@ class Picture:
         if row is not None:
             self._note_load(job_id, row)
             self.cluster.remove(row)
-            del self._known[job_id]
+            del self._known[job_id], self._ids[row]
 
     def forget(self, job_id: str) -> None:
         """The job is over."""
@@ -162,7 +163,7 @@ class Picture:
             self.cluster.set(row, curve=self.cluster.curves.add(speeds))
         if record.id in self._loads and row in self.cluster.loads:
             self.cluster.loads[row] = replace(self.cluster.loads[row], **_measured(self._loads[record.id]))
-        self._rows[record.id], self._known[record.id] = row, known
+        self._rows[record.id], self._ids[row], self._known[record.id] = row, record.id, known
         return row
 
     def _hold(self, row: int, record: JobRecord) -> None:
@@ -185,7 +186,7 @@ class Picture:
             started_s=math.nan if record.started_s is None else record.started_s,
             suspended_s=-math.inf if record.suspended_s is None else record.suspended_s,
             resized_s=-math.inf if record.resized_s is None else record.resized_s,
-            attained_s=record.attained_s,
+            attained_s=record.attained_s + had_s,
             unsaved_s=had_s if job.kind == Kind.BATCH else 0.0,
             remaining_s=_remaining_s(record, had_s if held else 0.0),
         )
@@ -224,7 +225,8 @@ def plannable(record: JobRecord, now_s: float) -> bool:
         return False
     if lifecycle.size_left(record)[1] < 1:
         return False
-    return record.retry_at_s <= now_s or any(one.step == Step.STARTED for one in record.replicas)
+    backs_off = now_s < record.retry_at_s <= now_s + lifecycle.LAST_RETRY_S  # further away: the clock was set back
+    return not backs_off or any(one.step == Step.STARTED for one in record.replicas)
 
 
 def _as_it_is(record: JobRecord) -> tuple[int, int]:

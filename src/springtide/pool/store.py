@@ -264,6 +264,8 @@ class Store:
 
     def _records(self, rows: sqlite3.Connection, found: Sequence[tuple[Any, ...]]) -> list[JobRecord]:
         replicas: dict[str, list[ReplicaRecord]] = {}
+        if not found:
+            return []
         if len(found) == 1:
             chosen = rows.execute("SELECT * FROM replicas WHERE job = ? ORDER BY at", (found[0][0],))
         else:
