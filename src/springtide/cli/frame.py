@@ -38,6 +38,7 @@ class View:
     steps_per_s: Mapping[str, float] = field(default_factory=dict)  # by job id
     now_s: float = 0.0
     problem: str = ""  # why this is an older look
+    hint: str = ""  # what can be done
 
 
 def frame(view: View, columns: int, rows: int, unicode: bool = True) -> list[Text]:
@@ -72,7 +73,7 @@ def _title(view: View, running: Sequence[Row], waiting: Sequence[Row]) -> Text:
         f"  up {up}, {len(view.nodes)} nodes, {len(running)} jobs with replicas, {len(waiting)} without",
         "default not bold",
     )
-    return text.append(f"  {view.problem}", "red") if view.problem else text.append("  q quits", "dim not bold")
+    return text.append(f"  {view.problem}", "red") if view.problem else text.append(f"  {view.hint}", "dim not bold")
 
 
 def _legend(unicode: bool) -> Text:

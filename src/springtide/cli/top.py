@@ -36,7 +36,7 @@ def top(once: bool, as_json: bool) -> None:
     """Watch the pool live: nodes as bars by kind of job, jobs with replicas and speed, the queue with reasons."""
     if not (once or as_json or (sys.stdout.isatty() and sys.stdin.isatty())):
         raise UserError("this is no terminal; write tide top --once")
-    look = Look(asking.pool())
+    look = Look(asking.pool(), "" if once else "q quits")
     if as_json:
         view = look.look()
         asking.say_json({"health": view.health, "nodes": view.nodes, "jobs": view.jobs})
@@ -49,8 +49,8 @@ def top(once: bool, as_json: bool) -> None:
 class Look:
     """Looks at the pool, one after another: speeds come from the latest of them, sizes of jobs are asked for once."""
 
-    def __init__(self, client: Client) -> None:
-        self._client = client
+    def __init__(self, client: Client, hint: str = "") -> None:
+        self._client, self._hint = client, hint
         self._needs: dict[tuple[str, int], Mapping[str, Any]] = {}
         self._steps: dict[str, deque[tuple[float, int]]] = {}
 
@@ -67,6 +67,7 @@ class Look:
             needs={row["name"]: self._need(row) for row in rows[:_JOBS_KNOWN]},
             steps_per_s=self._speeds(rows, now_s),
             now_s=now_s,
+            hint=self._hint,
         )
 
     def _need(self, row: dict[str, Any]) -> Mapping[str, Any]:
