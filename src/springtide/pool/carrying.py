@@ -171,10 +171,15 @@ def instructions(record: JobRecord, seen: JobSeen | None) -> list[Instruction]:
     return found
 
 
+def started(record: JobRecord) -> tuple[Place, ...]:
+    """Where replicas are to be, of those whose room is free in fact."""
+    return _places(one for one in record.replicas if one.step == Step.STARTED)
+
+
 def _training(record: JobRecord, seen: JobSeen | None) -> list[Instruction]:
     name = run_name(record.attempt)
     there = seen.replicas if seen else {}
-    places = _places(one for one in record.replicas if one.step == Step.STARTED)
+    places = started(record)
     if name not in there:
         return [Start(record.id, places)] if places else []
     if there[name].phase == Phase.ENDED:

@@ -73,12 +73,17 @@ def stopped(replicas: tuple[ReplicaRecord, ...], chosen: Iterable[str], now_s: f
     )
 
 
-def advance(record: JobRecord, seen: JobSeen | None, now_s: float, drained: frozenset[str] = frozenset()) -> Advanced:
-    """What the record is now. `seen`: None where the engine knows nothing of the job."""
+def advance(
+    record: JobRecord, seen: JobSeen | None, now_s: float, drained: frozenset[str] = frozenset(), agreed: bool = True
+) -> Advanced:
+    """What the record is now. `seen`: None where the engine knows nothing of the job.
+
+    `agreed`: of training, the engine has taken over where its workers are to be; until then no room of it is free.
+    """
     course = _Course(record, now_s)
     here = seen or NOTHING
     if record.job.kind == Kind.TRAINING:
-        _training(course, here)
+        _training(course, here, agreed)
     else:
         _processes(course, here)
     if not course.record.state.over:
@@ -185,7 +190,7 @@ def _verdict(course: _Course) -> None:
 # --- training: one process, whose workers are the replicas
 
 
-def _training(course: _Course, seen: JobSeen) -> None:
+def _training(course: _Course, seen: JobSeen, agreed: bool) -> None:
     record = course.record
     process = seen.replicas.get(run_name(record.attempt))
     if seen.training is not None:
@@ -197,7 +202,7 @@ def _training(course: _Course, seen: JobSeen) -> None:
     else:
         wanted = sum(one.step == Step.STARTED for one in record.replicas)
         workers = len(seen.training.workers) if seen.training else 0
-        if wanted and workers <= wanted:  # who was to leave has left
+        if agreed and wanted and workers <= wanted:  # who was to leave has left
             course.drop(one.id for one in record.replicas if one.step == Step.STOPPING)
 
 

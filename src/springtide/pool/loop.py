@@ -163,7 +163,7 @@ class Loop:
         for record in busy:
             there = seen.jobs.get(record.id)
             self._accounts.passed(record, there.used if there else Used(), now_s)
-            advanced = lifecycle.advance(record, there, now_s, self._drained)
+            advanced = lifecycle.advance(record, there, now_s, self._drained, self._teller.agreed(record))
             changes.events += advanced.events
             if advanced.ended:
                 ended.append((record.id, advanced.ended))

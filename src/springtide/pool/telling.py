@@ -8,7 +8,7 @@ from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
-from springtide.engines.engine import Engine, JobSeen, Observation, Phase, Task
+from springtide.engines.engine import Engine, JobSeen, Observation, Phase, Place, Task
 from springtide.pool import carrying
 from springtide.pool.carrying import Instruction, Resize, Start, Stop
 from springtide.pool.records import JobRecord
@@ -50,6 +50,7 @@ class Teller:
         self.engine, self.sources, self.secrets = engine, sources, secrets
         self._told: dict[tuple[str, type[Instruction]], tuple[Instruction, float]] = {}
         self._pauses: dict[str, _Pause] = {}
+        self._agreed: dict[str, tuple[Place, ...]] = {}  # training: the places that the engine last took over
 
     def tell(self, records: Iterable[JobRecord], seen: Observation, now_s: float) -> list[Refusal]:
         """Brings what is to what is recorded. Returns what was refused and was not told before in the same words."""
@@ -65,8 +66,13 @@ class Teller:
                     found += [refusal] if refusal else []
         return found
 
+    def agreed(self, record: JobRecord) -> bool:
+        """Whether the engine has taken over where the workers of a run are to be; never so before it was told."""
+        return self._agreed.get(record.id) == carrying.started(record)
+
     def forget(self, job_id: str) -> None:
         """The job is over: of it nothing stays in the engine."""
+        self._agreed.pop(job_id, None)
         self._pauses.pop(job_id, None)
         for kind in (Start, Resize, Stop):
             self._told.pop((job_id, kind), None)
@@ -109,6 +115,8 @@ class Teller:
         except SpringtideError as error:
             return self._refused(record.id, str(error), isinstance(error, UserError), now_s)
         self._told[record.id, type(instruction)] = instruction, now_s
+        if isinstance(instruction, Start | Resize):
+            self._agreed[record.id] = instruction.places
         self._pauses.pop(record.id, None)
         return None
 
