@@ -141,7 +141,7 @@ def test_server_and_shim_killed_together_leave_replicas_that_are_adopted(seen: S
     (pid,) = seen.running(task, "r1")
     log = other.home / "pool" / "logs" / task.id / "r1.log"
     size = log.stat().st_size
-    running.wait_until(lambda: log.stat().st_size > size, "its words are heard again")
+    seen.until(task, lambda _: log.stat().st_size > size, "its words are heard again")
     running.strike(pid)
     assert seen.ended(task, "r1").exit.cause == "ended while its parent was being replaced; how is not known"
 

@@ -14,6 +14,7 @@ import pytest
 import running
 from engines.local.jobs import PYTHON, Seen, a_task, places
 from springtide.engines.engine import Phase, Task
+from springtide.engines.local import admin
 from springtide.spec.errors import Refused
 from springtide.spec.job import Kind
 
@@ -114,6 +115,7 @@ def test_no_request_is_lost_while_replicas_come_and_go(seen: Seen, port: int, lo
     seen.engine.start(task, places("r1", "r2", "r3"))
     seen.running(task, "r1", "r2", "r3")
     running.wait_until(lambda: len(set(load[0].answered[-50:])) == 3, "all three answer")
+    seen.until(task, lambda job: job.load and job.load.unit == "requests" and job.load.rate > 0, "they count")
     seen.engine.stop(task.id, ["r1", "r2"], 10)
     for name in ("r1", "r2"):
         end = seen.ended(task, name).exit
@@ -122,8 +124,6 @@ def test_no_request_is_lost_while_replicas_come_and_go(seen: Seen, port: int, lo
     load[0].end()
     assert load[0].failed == []
     assert first not in load[0].answered[-10:]
-    rate = seen.until(task, lambda job: job.load and job.load.unit == "requests", "requests are counted").load
-    assert rate.rate > 0
 
 
 def test_requests_wait_in_the_socket_while_nobody_runs(seen: Seen, port: int) -> None:
@@ -212,6 +212,8 @@ def test_a_replica_that_is_not_well_any_more_is_ended_and_named(
     task = service(port, WITH_ADMIN)
     seen.engine.start(task, places("r1"))
     seen.running(task, "r1")
+    asked = seen.engine._lookout._prober
+    running.wait_until(lambda: (asked.health((task.id, "r1")) or admin.Health(0)).well_s is not None, "it was well")
     fetch(port, "/sick")
     end = seen.ended(task, "r1").exit
     assert "answered /health with 500 for" in end.cause

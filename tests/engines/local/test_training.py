@@ -45,14 +45,14 @@ def test_a_run_that_is_resized_and_stopped_ends_with_the_bits_of_an_undisturbed_
 ) -> None:
     def attempt(number: int):
         return a_task(
-            "learn", Kind.TRAINING, resources=ROOM, source=source, script="learn.py", args=("--steps", "1500"),
+            "learn", Kind.TRAINING, resources=ROOM, source=source, script="learn.py", args=("--steps", "900"),
             attempt=number,
         )  # fmt: skip
 
     first = attempt(1)
     seen.engine.start(first, rooms(2))
     job = seen.until(first, lambda job: job.training and job.training.step > 20 and len(job.training.workers) == 2)
-    assert (job.training.steps, job.training.microbatches) == (1500, 12)
+    assert (job.training.steps, job.training.microbatches) == (900, 12)
     for workers in (1, 3, 1, 2):
         seen.engine.resize(first, rooms(workers))
         job = seen.until(
@@ -71,8 +71,8 @@ def test_a_run_that_is_resized_and_stopped_ends_with_the_bits_of_an_undisturbed_
     end = seen.ended(second, run_name(2)).exit
     assert end.good
     assert end.result["resumed_step"] > 0
-    assert (end.result["state"], end.result["step"], end.result["samples_lost"]) == ("done", 1500, 0)
-    assert end.result["digest"] == undisturbed(source / "learn.py", "--steps", 1500)
+    assert (end.result["state"], end.result["step"], end.result["samples_lost"]) == ("done", 900, 0)
+    assert end.result["digest"] == undisturbed(source / "learn.py", "--steps", 900)
     assert "the script's own last words" in end.tail
 
 

@@ -11,33 +11,18 @@ import hashlib
 import os
 import selectors
 import shutil
-import threading
 import time
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
-from springtide.engines.engine import (
-    JobSeen,
-    LoadSeen,
-    Notice,
-    Observation,
-    Place,
-    ReplicaSeen,
-    Task,
-    TrainingSeen,
-    Used,
-    run_name,
-)
+from springtide.engines.engine import Notice, Observation, Place, Task, run_name
 from springtide.engines.local import cgroups, gpus, held, machine, orders, shims, sockets
-from springtide.engines.local.admin import Prober
-from springtide.engines.local.arenas import Watched
+from springtide.engines.local.broom import GONE, Broom
 from springtide.engines.local.held import Held
-from springtide.engines.local.load import Loads
-from springtide.engines.local.measure import Meter, Subject
+from springtide.engines.local.lookout import Lookout, align
 from springtide.engines.local.people import People, Person
-from springtide.engines.local.scratch import USUAL_BYTES, Guard
-from springtide.engines.local.scratch import Watched as Scratch
+from springtide.engines.local.scratch import Offence
 from springtide.engines.local.state import Folder, Order, save
 from springtide.engines.local.training import LAUNCH
 from springtide.spec import home as homes
@@ -45,9 +30,7 @@ from springtide.spec.errors import Refused, UserError
 from springtide.spec.job import Job, Kind
 from springtide.spec.sharing import Node
 
-KEPT_LOGS = 100  # jobs that are over
 _AGAIN_S = 1.0  # between two shims started for one job
-_GONE = ".gone"
 
 
 class LocalEngine:
@@ -68,17 +51,16 @@ class LocalEngine:
         self._selector = selectors.DefaultSelector()
         self._wake_read, self._wake_write = os.pipe2(os.O_NONBLOCK | os.O_CLOEXEC)
         self._selector.register(self._wake_read, selectors.EVENT_READ, None)
-        self._prober, self._guard = Prober(self.wake), Guard(self.root, self.wake)
-        self._meter, self._loads = Meter(self._groups), Loads()
+        self._lookout = Lookout(self._groups, self.root, self.wake)
+        self._broom = Broom(self._jobs_folder, self.root / "logs")
         self._notices: list[Notice] = []
-        self._broom: threading.Thread | None = None
         self._jobs: dict[str, Held] = {}
         for path in sorted(self._jobs_folder.iterdir()):
-            if path.name != _GONE and (found := held.find(Folder(path))) is not None:
+            if path.name != GONE and (found := held.find(Folder(path))) is not None:
                 self._jobs[found.id] = found
                 self._reach(found)
         self._groups.sweep(keep=self._jobs)
-        self._sweep()
+        self._broom.sweep(self._jobs)
 
     @property
     def sentence(self) -> str:
@@ -96,9 +78,9 @@ class LocalEngine:
         self._hear(0.0)
         now = time.monotonic()
         self._restore(now)
-        self._watch()
-        used = self._meter.look(self._subjects(), now)
-        jobs = {job.id: self._seen(job, used.get(job.id, Used()), now) for job in self._told()}
+        jobs = self._lookout.look(self._told(), now)
+        for offence in self._lookout.offences():
+            self._condemn(offence)
         notices, self._notices = tuple(self._notices), []
         return Observation(jobs, notices)
 
@@ -136,7 +118,7 @@ class LocalEngine:
         job.workers = len(places)
         with contextlib.suppress(OSError):
             self._groups.group(job.id, name).set(orders.limits(task.job, len(places)))
-        self._align(job, name)
+        align(job, name)
 
     def stop(self, job: str, replicas: Sequence[str], grace_s: float) -> None:
         """These replicas are told to end, and made to when the time is over; training writes a checkpoint first."""
@@ -163,8 +145,12 @@ class LocalEngine:
             if name in found.orders and name not in found.unfinished:
                 found.drop(name)
                 shutil.rmtree(found.folder.replica(name), ignore_errors=True)
-                self._throw(found.folder.scratch(name))
-        self._sweep()
+                self._broom.throw(found.folder.scratch(name))
+        used = {found.orders[name].revision for name in found.orders}
+        for revision in found.folder.revisions():
+            if found.orders and revision not in used:
+                self._broom.throw(found.folder.work(revision))
+        self._broom.sweep(self._jobs)
 
     # --- waiting
 
@@ -179,13 +165,10 @@ class LocalEngine:
 
     def close(self) -> None:
         """The pool leaves; what runs goes on."""
-        self._prober.close()
-        self._guard.close()
-        self._meter.close()
+        self._lookout.close()
         for job in self._jobs.values():
             job.close()
-        if self._broom is not None:
-            self._broom.join()
+        self._broom.close()
         self._selector.close()
         os.close(self._wake_read)
         os.close(self._wake_write)
@@ -315,86 +298,11 @@ class LocalEngine:
     def _told(self) -> list[Held]:
         return [job for job in self._jobs.values() if not job.leaving]
 
-    def _watch(self) -> None:
-        """Who is to be asked for his health, and whose scratch is to be measured; what came of it so far."""
-        asked, watched = {}, []
-        for job in self._told():
-            for name in job.unfinished:
-                most = job.about.get("scratch") or USUAL_BYTES
-                watched.append(Scratch(job.id, name, (job.folder.scratch(name),), most))
-                if job.kind == Kind.SERVICE and job.records[name].pid:
-                    asked[(job.id, name)] = job.folder.replica(name) / "admin.sock"
-        self._prober.watch(asked)
-        self._guard.watch(watched)
-        for offence in self._guard.offences():
-            self._condemn(offence.job, offence.replica, offence.cause)
-        for key in asked:
-            health = self._prober.health(key)
-            if health is not None and health.ill:
-                self._condemn(*key, health.ill)
-
-    def _condemn(self, job: str, replica: str, cause: str) -> None:
-        found = self._jobs.get(job)
-        if found is not None and replica in found.unfinished and not found.records[replica].doom:
-            self._notices.append(Notice(job, time.time(), f"replica {replica} {cause} and is ended"))
-            self._say(found, {"do": "kill", "replica": replica, "cause": cause})
-
-    def _subjects(self) -> Mapping[str, Subject]:
-        found = {}
-        for job in self._told():
-            heads = [(record.pid, record.start) for name in job.unfinished if (record := job.records[name]).pid]
-            if (shim := shims.name(job.folder)) is not None:
-                heads.append(shim)
-            devices = {device for name in job.unfinished for device in job.orders[name].devices}
-            share = min(1.0, float(job.about.get("gpu") or 1.0))
-            found[job.id] = Subject(job.folder.path, tuple(heads), tuple(sorted(devices)), share)
-        return found
-
-    def _seen(self, job: Held, used: Used, now: float) -> JobSeen:
-        training = self._training(job) if job.kind == Kind.TRAINING else None
-        replicas = {name: self._replica(job, name, training) for name in job.orders}
-        load = self._load(job, replicas, now) if job.kind == Kind.SERVICE else None
-        return JobSeen(replicas, training, used, load)
-
-    def _replica(self, job: Held, name: str, training: TrainingSeen | None) -> ReplicaSeen:
-        match job.kind:
-            case Kind.SERVICE:
-                health = self._prober.health((job.id, name))
-                ready = health is not None and health.ready
-            case Kind.TRAINING:
-                ready = training is not None
-            case _:
-                ready = True
-        return job.seen(name, ready)
-
-    def _load(self, job: Held, replicas: Mapping[str, ReplicaSeen], now: float) -> LoadSeen | None:
-        counts: dict[str, float] = {}
-        for name in replicas:
-            health = self._prober.health((job.id, name))
-            if health is not None and health.total is not None:
-                counts[name] = health.total
-        return self._loads.look(job.id, counts, self._meter.cores(job.id), now, job.about.get("window_s"))
-
-    def _training(self, job: Held) -> TrainingSeen | None:
-        """From the arena of the process that runs; it is let go as soon as that has ended."""
-        name = next(iter(job.unfinished), None)
-        pid = job.records[name].pid if name else 0
-        if job.arena is not None and job.arena.pid != pid:
-            job.arena.close()
-            job.arena = None
-        if not name or not pid:
-            return None
-        if job.arena is None:
-            job.arena = Watched(job.folder.run / "runs" / job.about["name"], pid)
-        self._align(job, name)
-        return job.arena.look()
-
-    def _align(self, job: Held, name: str) -> None:
-        """Ask for the workers that are wanted, until the run says that it was heard."""
-        if job.workers is not None and job.arena is not None and not job.records[name].asked:
-            wanted = job.arena.wanted()
-            if wanted is not None and wanted != job.workers:
-                job.arena.ask(job.workers)
+    def _condemn(self, offence: Offence) -> None:
+        job, name = self._jobs.get(offence.job), offence.replica
+        if job is not None and name in job.unfinished and not job.records[name].doom:
+            self._notices.append(Notice(job.id, time.time(), f"replica {name} {offence.cause} and is ended"))
+            self._say(job, {"do": "kill", "replica": name, "cause": offence.cause})
 
     # --- ends
 
@@ -413,31 +321,7 @@ class LocalEngine:
         if job.child is not None:
             job.child.wait()
         self._jobs.pop(job.id, None)
-        self._meter.forget(job.id)
-        self._loads.forget(job.id)
+        self._lookout.forget(job.id)
         self._groups.group(job.id).remove()
-        self._throw(job.folder.path)
-        self._sweep()
-
-    def _throw(self, folder: Path) -> None:
-        """Out of the way at once; removed by and by."""
-        gone = self._jobs_folder / _GONE
-        gone.mkdir(exist_ok=True)
-        with contextlib.suppress(OSError):
-            folder.rename(gone / f"{folder.name}-{time.monotonic_ns()}")
-
-    def _sweep(self) -> None:
-        if self._broom is None or not self._broom.is_alive():
-            self._broom = threading.Thread(target=self._remove, name="broom", daemon=True)
-            self._broom.start()
-
-    def _remove(self) -> None:
-        gone, logs = self._jobs_folder / _GONE, self.root / "logs"
-        for path in gone.iterdir() if gone.exists() else ():
-            with contextlib.suppress(OSError):
-                (path / "secrets").chmod(0o700)
-            shutil.rmtree(path, ignore_errors=True)
-        kept = list(logs.iterdir()) if logs.exists() else []
-        over = [path for path in kept if path.name not in self._jobs]
-        for path in sorted(over, key=lambda path: path.stat().st_mtime)[:-KEPT_LOGS]:
-            shutil.rmtree(path, ignore_errors=True)
+        self._broom.throw(job.folder.path)
+        self._broom.sweep(self._jobs)

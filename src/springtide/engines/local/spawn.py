@@ -9,12 +9,14 @@ import signal
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from springtide.engines.local import sockets
 from springtide.engines.local.cgroups import Group
-from springtide.engines.local.people import Person
 from springtide.engines.local.state import Folder, Order
+
+if TYPE_CHECKING:
+    from springtide.engines.local.people import Person
 
 LISTEN_FIRST = 3  # systemd's convention: handed sockets begin there
 CANNOT_START = 127
@@ -87,6 +89,8 @@ def _become(order: Order, folder: Folder, group: Group | None, names: list[str])
 
 def person(told: Mapping[str, Any]) -> Person:
     """As written down in an order."""
+    from springtide.engines.local.people import Person  # not needed by most, and a shim is to stay small
+
     return Person(int(told["uid"]), int(told["gid"]), Path(told["home"]), Path(told["tmp"]))
 
 

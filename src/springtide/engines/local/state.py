@@ -86,6 +86,10 @@ class Folder:
     def work(self, revision: int) -> Path:
         return self.path / f"work-{revision}"
 
+    def revisions(self) -> list[int]:
+        """Of which there is a working folder."""
+        return [int(path.name.removeprefix("work-")) for path in self.path.glob("work-*")]
+
     def scratch(self, name: str) -> Path:
         return self.path / "scratch" / name
 

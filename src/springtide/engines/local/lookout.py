@@ -1,0 +1,114 @@
+"""What can be seen of jobs without disturbing them: health, load, arenas, use of the machine, scratch."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping, Sequence
+from pathlib import Path
+
+from springtide.engines.engine import JobSeen, LoadSeen, ReplicaSeen, TrainingSeen, Used
+from springtide.engines.local.admin import Key, Prober
+from springtide.engines.local.arenas import Watched
+from springtide.engines.local.cgroups import Groups
+from springtide.engines.local.held import Held
+from springtide.engines.local.load import Loads
+from springtide.engines.local.measure import Meter, Subject
+from springtide.engines.local.scratch import USUAL_BYTES, Guard, Offence
+from springtide.engines.local.scratch import Watched as Scratch
+from springtide.spec.job import Kind
+
+
+class Lookout:
+    """See the module. `wake` is called, from other threads, when something is to be seen."""
+
+    def __init__(self, groups: Groups, root: Path, wake: Callable[[], None]) -> None:
+        self._prober, self._guard = Prober(wake), Guard(root, wake)
+        self._meter, self._loads = Meter(groups), Loads()
+        self._asked: tuple[Key, ...] = ()
+
+    def look(self, jobs: Sequence[Held], now_s: float) -> dict[str, JobSeen]:
+        """How these jobs look; the others are watched no longer. `now_s` of the monotonic clock."""
+        self._watch(jobs)
+        used = self._meter.look({job.id: _subject(job) for job in jobs}, now_s)
+        return {job.id: self._seen(job, used.get(job.id, Used()), now_s) for job in jobs}
+
+    def offences(self) -> list[Offence]:
+        """Replicas that are to be ended, and why."""
+        ill = [(key, health.ill) for key in self._asked if (health := self._prober.health(key)) and health.ill]
+        return [*self._guard.offences(), *[Offence(job, replica, why) for (job, replica), why in ill]]
+
+    def forget(self, job: str) -> None:
+        """It is over."""
+        self._meter.forget(job)
+        self._loads.forget(job)
+
+    def close(self) -> None:
+        """Its threads have ended."""
+        self._prober.close()
+        self._guard.close()
+        self._meter.close()
+
+    def _watch(self, jobs: Sequence[Held]) -> None:
+        asked, watched = {}, []
+        for job in jobs:
+            for name in job.unfinished:
+                most = job.about.get("scratch") or USUAL_BYTES
+                watched.append(Scratch(job.id, name, (job.folder.scratch(name),), most))
+                if job.kind == Kind.SERVICE and job.records[name].pid:
+                    asked[(job.id, name)] = job.folder.replica(name) / "admin.sock"
+        self._asked = tuple(asked)
+        self._prober.watch(asked)
+        self._guard.watch(watched)
+
+    def _seen(self, job: Held, used: Used, now_s: float) -> JobSeen:
+        training = _training(job) if job.kind == Kind.TRAINING else None
+        replicas = {name: self._replica(job, name, training) for name in job.orders}
+        load = self._load(job, now_s) if job.kind == Kind.SERVICE else None
+        return JobSeen(replicas, training, used, load)
+
+    def _replica(self, job: Held, name: str, training: TrainingSeen | None) -> ReplicaSeen:
+        match job.kind:
+            case Kind.SERVICE:
+                health = self._prober.health((job.id, name))
+                ready = health is not None and health.ready
+            case Kind.TRAINING:
+                ready = training is not None
+            case _:
+                ready = True
+        return job.seen(name, ready)
+
+    def _load(self, job: Held, now_s: float) -> LoadSeen | None:
+        found = {name: health for name in job.orders if (health := self._prober.health((job.id, name)))}
+        counts: Mapping[str, float] = {name: one.total for name, one in found.items() if one.total is not None}
+        return self._loads.look(job.id, counts, self._meter.cores(job.id), now_s, job.about.get("window_s"))
+
+
+def align(job: Held, name: str) -> None:
+    """Ask a training run for the workers that are wanted, until it says that it was heard."""
+    if job.workers is not None and job.arena is not None and not job.records[name].asked:
+        wanted = job.arena.wanted()
+        if wanted is not None and wanted != job.workers:
+            job.arena.ask(job.workers)
+
+
+def _training(job: Held) -> TrainingSeen | None:
+    """From the arena of the process that runs; it is let go as soon as that has ended."""
+    name = next(iter(job.unfinished), None)
+    pid = job.records[name].pid if name else 0
+    if job.arena is not None and job.arena.pid != pid:
+        job.arena.close()
+        job.arena = None
+    if not name or not pid:
+        return None
+    if job.arena is None:
+        job.arena = Watched(job.folder.run / "runs" / job.about["name"], pid)
+    align(job, name)
+    return job.arena.look()
+
+
+def _subject(job: Held) -> Subject:
+    heads = [(record.pid, record.start) for name in job.unfinished if (record := job.records[name]).pid]
+    if job.shim is not None:
+        heads.append(job.shim)
+    devices = {device for name in job.unfinished for device in job.orders[name].devices}
+    share = min(1.0, float(job.about.get("gpu") or 1.0))
+    return Subject(job.folder.path, tuple(heads), tuple(sorted(devices)), share)
