@@ -63,7 +63,7 @@ class APool:
 
     def sleeper(self, name: str, *options: str) -> None:
         """A job that does nothing for long."""
-        self.done("submit", "--name", name, "--cpu", "500m", *options, "--", "sleep", "600")
+        self.done("submit", "--name", name, "--cpu", "500m", "--folder", "none", *options, "--", "sleep", "600")
 
     def log(self) -> str:
         folder = self.home / "pool"

@@ -26,7 +26,9 @@ def test_a_file_with_one_wrong_job_submits_none(pool: APool, tmp_path: Path) -> 
 
 
 def test_a_job_without_a_file_runs_and_its_words_are_read(pool: APool) -> None:
-    said = pool.done("submit", "--name", "hello", "--cpu", "500m", "--", PYTHON, "-c", "print('42 visits')")
+    said = pool.done(
+        "submit", "--name", "hello", "--cpu", "500m", "--folder", "none", "--", PYTHON, "-c", "print('42 visits')"
+    )
     assert said.startswith("hello: submitted")
     pool.until("hello", state="done")
     assert "42 visits" in pool.done("logs", "hello")
@@ -36,7 +38,7 @@ def test_a_job_without_a_file_runs_and_its_words_are_read(pool: APool) -> None:
 
 
 def test_waiting_ends_with_the_jobs_and_with_1_where_one_failed(pool: APool, tmp_path: Path) -> None:
-    good = pool("submit", "--wait", "--name", "good", "--cpu", "500m", "--", "true")
+    good = pool("submit", "--wait", "--name", "good", "--cpu", "500m", "--folder", "none", "--", "true")
     assert good.returncode == 0 and "good: done" in good.stdout
     (tmp_path / "bad.yaml").write_text("kind: batch\nname: bad\ncommand: ['false']\nrestart: never\n")
     bad = pool("submit", "--wait", "--json", tmp_path / "bad.yaml")
@@ -45,7 +47,7 @@ def test_waiting_ends_with_the_jobs_and_with_1_where_one_failed(pool: APool, tmp
 
 
 def test_a_dry_run_foretells_and_submits_nothing(pool: APool) -> None:
-    said = pool.done("submit", "--dry-run", "--name", "maybe", "--cpu", "1", "--", "true")
+    said = pool.done("submit", "--dry-run", "--name", "maybe", "--cpu", "1", "--folder", "none", "--", "true")
     assert said.startswith("maybe starts now")
     assert not pool.row("maybe")
 
@@ -84,7 +86,7 @@ def test_names_are_shortened_where_unique_and_mistyped_ones_corrected(pool: APoo
 
 
 def test_the_list_is_filtered_by_state_and_team(pool: APool) -> None:
-    pool.done("submit", "--wait", "--name", "ended", "--cpu", "500m", "--", "true")
+    pool.done("submit", "--wait", "--name", "ended", "--cpu", "500m", "--folder", "none", "--", "true")
     names = {one["name"] for one in json.loads(pool.done("ps", "--json", "--state", "done", "--team", "default"))}
     assert "ended" in names and "many" not in names
     assert "nothing of that kind" in pool.done("ps", "--state", "paused")
@@ -122,7 +124,7 @@ def test_a_token_is_shown_once_listed_and_revoked(pool: APool) -> None:
     listed = pool.done("token", "list")
     assert "ci" in listed and token not in listed
     (known,) = [one for one in json.loads(pool.done("token", "list", "--json")) if one["name"] == "ci"]
-    refused = pool("submit", "--name", "mine", "--", "true", TIDE_TOKEN=token)
+    refused = pool("submit", "--name", "mine", "--folder", "none", "--", "true", TIDE_TOKEN=token)
     assert refused.returncode == 4
     pool.done("token", "revoke", known["id"])
     assert pool("ps", TIDE_TOKEN=token).returncode == 4

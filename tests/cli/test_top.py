@@ -27,11 +27,12 @@ class Terminal:
         self.screen = pyte.Screen(columns, rows)
         self._stream = pyte.ByteStream(self.screen)
         self.heard = b""
+        environment = running.environment(home, TERM="xterm-256color")
+        for said in ("COLUMNS", "LINES"):  # the terminal itself is to be asked
+            environment.pop(said, None)
         self.pid, self._terminal = pty.fork()
         if self.pid == 0:
             os.read(0, 1)  # until the size is set
-            environment = running.environment(home, TERM="xterm-256color")
-            environment.pop("COLUMNS", None)
             os.execve(str(running.TIDE), ["tide", "top"], environment)
         self.resize(columns, rows)
         attributes = termios.tcgetattr(self._terminal)
@@ -45,7 +46,7 @@ class Terminal:
 
     def until(self, text: str) -> list[str]:
         """The lines of the screen once one of them holds the text."""
-        limit = time.monotonic() + 15
+        limit = time.monotonic() + running.HANGS_SECONDS
         while not any(text in line for line in self.screen.display):
             assert time.monotonic() < limit, "\n".join(self.screen.display)
             self.hear(0.1)

@@ -55,6 +55,11 @@ def test_a_job_of_the_command_line_is_read_like_a_file(tmp_path: Path) -> None:
     assert job.command == ("python", "-m", "http.server")
 
 
+def test_a_job_may_take_no_folder_along(tmp_path: Path) -> None:
+    (job,) = submit._from_words(("sleep", "1"), WORDS | {"name": "nap", "folder": "none"})
+    assert job.folder is None
+
+
 def test_training_on_the_command_line_takes_the_script_and_its_words(tmp_path: Path) -> None:
     said = WORDS | {"name": "fill", "kind": "training", "folder": str(tmp_path)}
     (job,) = submit._from_words(("python", "train.py", "--lr", "0.1"), said)

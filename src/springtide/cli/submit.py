@@ -58,7 +58,7 @@ class SubmitCommand(click.Command):
 @click.option("--port", metavar="PORT", help="The port that a service's replicas share.")
 @click.option("--env", metavar="NAME=VALUE", multiple=True, help="An environment variable; may be given again.")
 @click.option("--secret", metavar="NAME", multiple=True, help="A secret of the team, as a file in $TIDE_SECRETS.")
-@click.option("--folder", metavar="DIR", help="Where it runs, in a copy. [default: this folder]")
+@click.option("--folder", metavar="DIR", help="What it runs in a copy of; none: an empty folder. [default: this one]")
 @click.option("--deadline", metavar="TIME", help="When it should be done: in 3h, or 2026-11-24T18:00.")
 @as_json
 def submit(files: tuple[str, ...], dry_run: bool, wait: bool, as_json: bool, **said: Any) -> int:
@@ -152,8 +152,8 @@ def _from_words(command: tuple[str, ...] | None, said: dict[str, Any]) -> list[J
         raise UserError("--name is missing; write tide submit --name NAME -- COMMAND")
     if not command:
         raise UserError("COMMAND is missing; write it behind --: tide submit --name count -- python count.py")
-    folder = Path(said["folder"] or ".").absolute()
-    if not folder.is_dir():
+    folder = None if said["folder"] == "none" else Path(said["folder"] or ".").absolute()
+    if folder is not None and not folder.is_dir():
         raise UserError(f"--folder: there is no folder {folder}; write one that is there")
     try:
         return jobs_from_text(json.dumps(_data(command, said)), _HERE, folder)
