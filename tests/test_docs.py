@@ -67,9 +67,13 @@ def test_what_a_page_shows_works(page: Path, tmp_path: Path) -> None:
     if code:
         script = f"for code in {code!r}: exec(compile(code, {str(page)!r}, 'exec'), globals())"
         _must_run([sys.executable, "-c", script], tmp_path, environment, f"the Python of {page.name}")
-    for block in shown:
-        for words in commands(block) if block.language == "console" else ():
-            _must_run(words, tmp_path, environment, f"{page.name}:{block.line}: {shlex.join(words)}")
+    try:
+        for block in shown:
+            for words in commands(block) if block.language == "console" else ():
+                _must_run(words, tmp_path, environment, f"{page.name}:{block.line}: {shlex.join(words)}")
+    finally:
+        if (tmp_path / "home" / "pool").exists():  # a page that failed half-way leaves no pool behind
+            subprocess.run(["tide", "down"], env=environment, check=False, capture_output=True, timeout=240)
 
 
 def _must_run(words: list[str], folder: Path, environment: dict[str, str], what: str) -> None:

@@ -82,12 +82,15 @@ def test_who_shrinks_for_it_is_named() -> None:
     assert forward.forecast(cluster.snapshot(0.0), row).shrinks == ("elastic",)
 
 
-def test_work_of_unknown_length_is_guessed_and_it_is_said_so() -> None:
+def test_work_of_unknown_length_is_guessed_and_it_is_said_so_where_another_waits_for_it() -> None:
     cluster = a_pool(1)
-    row = batch(cluster, "a")
-    seen = forward.forecast(cluster.snapshot(0.0), row)
+    first = batch(cluster, "a")
+    seen = forward.forecast(cluster.snapshot(0.0), first)
     assert seen.finish_s == forward.UNKNOWN_S
-    assert "unknown length" in str(seen)
+    assert str(seen) == "a starts now", "its own end is a guess, and nobody is told a guess"
+    settled(cluster)
+    second = batch(cluster, "b", seconds=10.0)
+    assert "unknown length" in str(forward.forecast(cluster.snapshot(0.0), second))
 
 
 def test_a_spot_job_costs_price_times_use() -> None:

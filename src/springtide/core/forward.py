@@ -62,18 +62,20 @@ class Forecast:
     reason: Reason | None = None  # why it waits, where it does not start at once
     assumed: bool = False  # whether work of unknown length had to be guessed
     deadline_s: float = math.inf
+    known: bool = True  # whether the job's own length is known; else its end is a guess that nobody is told
 
     def __str__(self) -> str:
         if not math.isfinite(self.start_s):
             return f"{self.name} does not start within {duration_text(self.until_s - self.now_s)}: {self.reason}"
         wait_s = self.start_s - self.now_s
         words = [f"{self.name} starts now" if wait_s <= 0 else f"{self.name} starts in {duration_text(wait_s)}"]
-        if math.isfinite(self.finish_s):
+        if math.isfinite(self.finish_s) and self.known:
             words.append(f"finishes in {duration_text(self.finish_s - self.now_s)}")
         words += [f"costs {money(self.cost)}"] if self.cost else []
         words += [f"shrinks {', '.join(self.shrinks)}"] if self.shrinks else []
         guess = f" (work of unknown length taken for what it had so far, at least {duration_text(UNKNOWN_S)})"
-        return ", ".join(words) + (guess if self.assumed else "")
+        guessed = self.assumed and (wait_s > 0 or self.known)
+        return ", ".join(words) + (guess if guessed else "")
 
 
 def misses(forecast: Forecast) -> str | None:
@@ -130,7 +132,7 @@ class _Ahead:
                 break
         return Forecast(
             name, self.begun_s, self.start_s, finish_s, self.cost, self.shrinks, self.now_s, self.reason,
-            self.assumed, deadline_s,
+            self.assumed, deadline_s, bool(self.known[self.job]),
         )  # fmt: skip
 
     def _plan(self) -> None:

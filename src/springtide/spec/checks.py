@@ -157,8 +157,8 @@ def _team_of(job: Job, pool: Pool) -> list[Problem]:
 def _promised(job: Job, pool: Pool) -> list[Problem]:
     """A service may lose to a reclaim what it needs beyond the guarantee, so its owner had better know."""
     team = next((team for team in pool.teams if team.name == job.team), None)
-    if job.kind != Kind.SERVICE or team is None:
-        return []
+    if job.kind != Kind.SERVICE or team is None or not any(one.guarantee for one in pool.teams):
+        return []  # nobody was promised anything, so nobody reclaims
     has = team.guarantee or Resources()
     for resource in RESOURCES:
         needs = job.replicas.minimum * getattr(job.resources, resource)
