@@ -297,4 +297,6 @@ def _decoded(content: bytes, route: Route, media: str | None) -> Any:
 def _worded(error: Exception) -> str:
     """`jobs[0].job: ...` instead of a sentence that ends in where."""
     what, _, where = str(error).rpartition(" - at `")
-    return f"{where.strip('`').removeprefix('$').lstrip('.')}: {what[:1].lower()}{what[1:]}" if what else str(error)
+    words = what or str(error)
+    place = where.strip("`").removeprefix("$").lstrip(".") if what else ""
+    return f"{place + ': ' if place else ''}{words[:1].lower()}{words[1:]}"

@@ -13,8 +13,17 @@ Seconds = Annotated[float, Meta(ge=0, le=1e15)]
 Money = Annotated[float, Meta(ge=0, le=1e12)]
 Text = Annotated[str, Meta(max_length=500)]
 Digest = Annotated[str, Meta(pattern="^[0-9a-f]{64}$")]
-JobData = Annotated[dict[str, Any], Meta(description="A job, as a job file says it; see `tide schema`.")]
-TeamData = Annotated[dict[str, Any], Meta(description="A team, as a pool file says it; see `tide schema --kind pool`.")]
+JobData = Annotated[
+    dict[str, Any],
+    Meta(
+        description="A job, as a job file says it; see `tide schema`.",
+        extra_json_schema={"$ref": "#/components/schemas/JobFile"},
+    ),
+]
+TeamData = Annotated[
+    dict[str, Any],
+    Meta(description="A team, as a pool file says it; see `tide schema --kind pool`."),
+]
 StateName = Literal["waiting", "running", "paused", "done", "failed", "cancelled", "live"]
 KindName = Literal["training", "service", "stream", "batch"]
 ScopeName = Literal["viewer", "member", "admin"]
