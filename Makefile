@@ -43,7 +43,8 @@ endif
 	@$(BIN)/python -c '$(WARM)'
 	@rm -f $(VENV)/installed*; echo "$(TORCH_BACKEND)" > $(VENV)/torch-backend; touch $@
 
-demo: demo-elastic ## See the whole thing work on this machine
+demo: $(READY) ## See the whole thing work on this machine: a day of a pool, in 90 seconds
+	@$(BIN)/python examples/demo_pool.py
 
 demo-elastic: $(READY) ## Train under chaos and undisturbed, and compare the bits
 	@$(BIN)/python examples/demo_elastic.py

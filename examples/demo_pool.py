@@ -23,15 +23,16 @@ from rich.console import Console
 
 from demo import dedicated, picture, verdict
 from demo.day import HOURS, STORY
-from demo.machine import JOBS, NODES, SLOT, VIRTUAL, Machine
+from demo.machine import NODES, SCRIPT, SLOT, VIRTUAL, Machine
 from demo.recording import Blow, Recording
 from demo.view import View
 from demo.watching import Watch
 from springtide.spec.errors import SpringtideError
 from springtide.spec.quantities import duration_text
 
-DAY_S, STEPS = 48.0, 3000
-QUICK_DAY_S, QUICK_STEPS = 14.0, 600
+DAY_S, QUICK_DAY_S = 44.0, 12.0
+PROBE_STEPS = 100
+LASTS = 0.55  # of a day, undisturbed: shared, that is until late in the evening
 LOOK_S = 0.2
 SETTLE_S = 90.0  # within which service and training run, and after the day the last job ends
 TOLD = ("start", "grow", "shrink", "suspend", "done", "failed", "refused", "notice")
@@ -113,14 +114,19 @@ def tell_events(view: View, day: Recording, told: int) -> int:
     return len(day.events)
 
 
-def undisturbed(machine: Machine) -> dict[str, Any]:
-    """The report of the same training alone on this machine, in peace: plain `tide run`."""
-    report = machine.home / "undisturbed.json"
-    script = JOBS.parents[1] / "book" / "02_recognize_digits" / "train.py"
-    words = ["run", "--name", "undisturbed", "--workers", "4", "--json", "--report", str(report)]
-    machine.tide(*words, str(script), "--steps", str(machine.steps))
+def alone(machine: Machine, name: str, steps: int) -> dict[str, Any]:
+    """The report of the training alone on this machine, in peace: plain `tide run`."""
+    report = machine.home / f"{name}.json"
+    words = ["run", "--name", name, "--workers", "4", "--json", "--report", str(report)]
+    machine.tide(*words, str(SCRIPT), "--steps", str(steps))
     found: dict[str, Any] = json.loads(report.read_text())
     return found
+
+
+def enough_steps(machine: Machine) -> int:
+    """As many as take this machine until the evening."""
+    step_s = alone(machine, "probe", PROBE_STEPS)["step_seconds"]["median"]
+    return max(PROBE_STEPS, round(LASTS * machine.day_s / step_s / 50) * 50)
 
 
 def busy(machine: Machine, day: Recording) -> float:
@@ -132,17 +138,18 @@ def busy(machine: Machine, day: Recording) -> float:
 
 
 @contextlib.contextmanager
-def a_machine(home: Path, day_s: float, steps: int) -> Iterator[Machine]:
+def a_machine(home: Path, day_s: float) -> Iterator[Machine]:
     """A pool that is gone afterwards, whatever happens."""
-    machine = Machine(home, day_s, steps)
+    machine = Machine(home, day_s)
     try:
         yield machine
     finally:
         machine.down()
 
 
-def demonstrate(home: Path, day_s: float, steps: int, seed: int, plot: Path | None, keep: Path | None) -> bool:
-    with a_machine(home, day_s, steps) as machine:
+def demonstrate(home: Path, day_s: float, steps: int | None, seed: int, plot: Path | None, keep: Path | None) -> bool:
+    with a_machine(home, day_s) as machine:
+        machine.steps = steps or enough_steps(machine)
         heading("1. A pool that two teams share", f"tide up -d --virtual {VIRTUAL} --pool pool.yaml")
         health = machine.up()
         console.print(f"  {NODES} nodes of {SLOT:g} cores; {health['limits']}")
@@ -156,8 +163,8 @@ def demonstrate(home: Path, day_s: float, steps: int, seed: int, plot: Path | No
         running = busy(machine, day)
         machine.down()
         left = len(machine.left())
-        heading("3. The same training, undisturbed", f"tide run train.py --workers 4 --steps {steps}")
-        calm = undisturbed(machine)
+        heading("3. The same training, undisturbed", f"tide run train.py --workers 4 --steps {machine.steps}")
+        calm = alone(machine, "undisturbed", machine.steps)
         console.print(f"  {calm['steps']:,} steps in {calm['seconds']:.1f} s\n")
     scale_down_s = max(1.0, day_s / 10)
     shares = dedicated.as_it_was(day)
@@ -182,21 +189,20 @@ def heading(what: str, command: str) -> None:
 def main() -> int:
     parser = argparse.ArgumentParser(description=(__doc__ or "").splitlines()[0])
     parser.add_argument("--day", type=float, metavar="SECONDS", help="how long the day is")
-    parser.add_argument("--steps", type=int, help="of the training")
-    parser.add_argument("--quick", action="store_true", help="a shorter day and a shorter training")
+    parser.add_argument("--steps", type=int, help="of the training; else so many that it lasts until the evening")
+    parser.add_argument("--quick", action="store_true", help="a shorter day")
     parser.add_argument("--seed", type=int, default=0, help="of the requests")
     parser.add_argument("--plot", type=lambda name: Path(name).resolve(), metavar="FILE", help="draw the day")
     parser.add_argument("--keep", type=lambda name: Path(name).resolve(), metavar="FOLDER", help="keep what it leaves")
     said = parser.parse_args()
     day_s = said.day or (QUICK_DAY_S if said.quick else DAY_S)
-    steps = said.steps or (QUICK_STEPS if said.quick else STEPS)
     signal.signal(signal.SIGTERM, lambda number, _: sys.exit(128 + number))
     with contextlib.ExitStack() as ending:
         if said.keep:
             said.keep.mkdir(parents=True, exist_ok=True)
         home = said.keep or Path(ending.enter_context(tempfile.TemporaryDirectory(prefix="tide-day-")))
         try:
-            return 0 if demonstrate(home / "home", day_s, steps, said.seed, said.plot, said.keep) else 1
+            return 0 if demonstrate(home / "home", day_s, said.steps, said.seed, said.plot, said.keep) else 1
         except SpringtideError as error:
             console.print(f"tide: {error}", markup=False)
             return 1

@@ -28,7 +28,7 @@ STORY = (
     Happening(4.5, "submit_sweep", "research bids for what is left", 5.0),
     Happening(13.0, "kill_replica", "a replica of the service is killed (SIGKILL)"),
     Happening(16.5, "kill_server", "the pool server is killed (SIGKILL), and started again"),
-    Happening(20.5, "kill_workers", "all workers are killed at once (SIGKILL)"),
+    Happening(19.0, "kill_workers", "all workers are killed at once (SIGKILL)"),
 )
 
 

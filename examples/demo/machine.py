@@ -24,6 +24,7 @@ NODES, SLOT = 5, 0.4  # cores of each: together the two cores that any machine h
 VIRTUAL = f"{NODES}x{round(SLOT * 1000)}mcpu,2Gi"
 TIDE = Path(sys.executable).with_name("tide")
 JOBS = Path(__file__).parent / "jobs"
+SCRIPT = Path(__file__).parents[1] / "book" / "02_recognize_digits" / "train.py"
 PATIENCE_S = 120.0
 FOUND_S = 5.0
 
@@ -31,9 +32,10 @@ FOUND_S = 5.0
 class Machine:
     """A pool in a folder of its own. Its port is free when this is made."""
 
-    def __init__(self, home: Path, day_s: float, steps: int) -> None:
+    def __init__(self, home: Path, day_s: float) -> None:
         home.mkdir(parents=True, exist_ok=True)
-        self.home, self.day_s, self.steps = home, day_s, steps
+        self.home, self.day_s = home, day_s
+        self.steps = 0  # of the training
         self.environment = {name: value for name, value in os.environ.items() if not name.startswith("TIDE_")}
         self.environment["TIDE_HOME"] = str(home)
         self.port = _free_port()
@@ -158,10 +160,11 @@ class Machine:
 
     def left(self) -> list[int]:
         """Processes of this pool."""
-        return list(_processes_of(self.home))
+        return list(processes_of(self.home))
 
 
-def _processes_of(home: Path) -> Iterator[int]:
+def processes_of(home: Path) -> Iterator[int]:
+    """Living processes whose TIDE_HOME is this folder or lies in it."""
     mark = f"TIDE_HOME={home}".encode()
     for entry in Path("/proc").iterdir():
         if entry.name.isdigit() and int(entry.name) != os.getpid():

@@ -47,8 +47,8 @@ def draw(day: Recording, used: float, dedicated: float, path: Path) -> None:
     handles, labels = cores.get_legend_handles_labels()
     figure.legend(handles, labels, loc="outside lower center", ncols=len(labels), frameon=False, fontsize=9)
     title = f"{used:.0%} of the cores' time used; on dedicated machines {dedicated:.0%}"
-    cores.set_title(title, loc="left", color=_INK, fontsize=13, fontweight="bold", pad=52)
-    cores.text(0, 1.12, _subtitle(day), transform=cores.transAxes, color=_FAINT, fontsize=9, va="bottom")
+    cores.set_title(title, loc="left", color=_INK, fontsize=13, fontweight="bold", pad=48)
+    cores.text(0, 1.125, _subtitle(day), transform=cores.transAxes, color=_FAINT, fontsize=9, va="bottom")
     figure.savefig(path)
 
 
@@ -124,14 +124,12 @@ def text(day: Recording, width: int) -> Text:
         found.append("\n")
     rates = requests(day, count)
     most = max(max(rates), 1e-9)
-    found.append(f"{most:5.0f} ", style="dim")
-    found.append("".join(_BARS[round(rate / most * (len(_BARS) - 1))] for rate in rates), style=HOLDERS[0].colour)
-    found.append(" requests/s at most\n" if width - count > 26 else "\n", style="dim")
-    found.append(" " * 6 + _axis(day, hours) + "\n", style="dim")
-    found.append("cores ", style="dim")
+    found.append(f"{most:3.0f}/s ", style="dim")
+    found.append("".join(_BARS[round(rate / most * (len(_BARS) - 1))] for rate in rates) + "\n", HOLDERS[0].colour)
+    found.append(" " * 6 + _axis(day, hours) + "\ncores ", style="dim")
     for one in HOLDERS:
         found.append(f"{one.sign * 2} {one.name}  ", style=one.colour)
-    found.append("blank: idle; below: requests per second", style="dim")
+    found.append("blank: idle  x: a blow", style="dim")
     return found
 
 

@@ -32,7 +32,8 @@ def lines(day: Recording, calm: Mapping[str, Any], shares: Shares, dedicated: Sh
     ends = {name: day.jobs.get(name, {}).get("state", "missing") for name in ("digits", "report", "sweep")}
     server = [blow for blow in day.blows if blow.what == "kill_server"]
     same = bool(server) and all(blow.same for blow in server)
-    hours = [blow.what for blow in day.blows]
+    struck = [blow.what for blow in day.blows if blow.pids or not blow.what.startswith("kill")]
+    meant = [one.what for one in STORY]
     twice = f", {day.asked_twice} asked twice" if day.asked_twice else ""
     failed = f"{day.failed} of {len(day.requests):,}{twice}"
     return [
@@ -47,7 +48,7 @@ def lines(day: Recording, calm: Mapping[str, Any], shares: Shares, dedicated: Sh
             "more is used than on dedicated machines", f"{shares.used:.1%} and {dedicated.used:.1%}",
             shares.used > dedicated.used,
         ),
-        Line("all that was meant to happen did", f"{len(hours)} of {len(STORY)}", hours == [one.what for one in STORY]),
+        Line("all that was meant to happen did", f"{len(struck)} of {len(STORY)}", struck == meant),
         Line("nothing is left behind", f"{left} processes", left == 0),
     ]  # fmt: skip
 
@@ -133,18 +134,18 @@ def milliseconds(span_s: float) -> str:
     return f"{span_s * 1e3:,.0f} ms"
 
 
-def comparison(shares: Shares, again: Shares, dedicated: Shares, busy: float) -> Table:
-    """`busy`: seconds of cores that were measured as used, over all there were."""
-    table = _table("The same work")
-    for name in ("", "cores given", "work done in", "of the training by then"):
-        table.add_column(name, justify="left" if not name else "right")
+def comparison(shares: Shares, again: Shares, dedicated: Shares, ran: float) -> Table:
+    """`ran`: seconds of cores for which processes of jobs really ran, over all there were."""
+    table = _table("The same work, planned by the same planner")
+    for name in ("", "cores given", "work done in", "processes ran", "training done"):
+        table.add_column(name, justify="right" if name else "left")
     rows = (
-        (f"this pool, measured (its processes ran for {busy:.0%})", shares),
-        ("the same planner, simulated", again),
-        ("the same planner on dedicated machines", dedicated),
+        ("this pool, measured", shares, f"{ran:.1%}"),
+        ("this pool, simulated", again, ""),
+        ("dedicated machines, simulated", dedicated, ""),
     )
-    for name, one in rows:
-        table.add_row(name, f"{one.held:.1%}", f"{one.used:.1%}", f"{one.trained:.0%}")
+    for name, one, running in rows:
+        table.add_row(name, f"{one.held:.1%}", f"{one.used:.1%}", running, f"{one.trained:.0%}")
     return table
 
 

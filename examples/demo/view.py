@@ -78,7 +78,7 @@ class View:
             cores.append("  no pool server", style="bold red")
         coming = f"{len(lately) / _LATELY_S:.0f} requests/s{middle}, {day.failed} failed"
         return [
-            Text(f"  {clock(max(hour, 0.0))}   ").append(_sun(hour), style="yellow"),
+            Text(f"  {clock(max(hour, 0.0)):>6}  ").append(_sun(hour), style="yellow"),
             cores,
             legend,
             Text(f"  shop    {coming}"),
