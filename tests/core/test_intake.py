@@ -9,6 +9,7 @@ import pytest
 
 from springtide.core import intake, plan
 from springtide.core.resources import vector
+from springtide.core.snapshot import SPREAD
 from springtide.spec import (
     Bid,
     Deadline,
@@ -67,13 +68,15 @@ def test_a_job_becomes_a_row() -> None:
             microbatches=8,
             work=Work(seconds=7200.0),
             deadline=Deadline(within_s=60.0),
-            placement=Placement(require={"zone": ("a",)}),
+            placement=Placement(require={"zone": ("a",)}, prefer={"disk": ("fast",)}, arrange="spread"),
         )
     )
     jobs = seen.jobs
     assert (jobs.minimum[row], jobs.maximum[row], jobs.priority[row], jobs.team[row]) == (1, 4, 0, 2)
     assert (jobs.bid_core[row], jobs.bid_gpu[row], jobs.remaining_s[row], jobs.deadline_s[row]) == (1, 3, 7200, 160)
     assert seen.shapes.wishes[jobs.shape[row]] == {"zone": ("a",)}
+    assert seen.shapes.prefers[jobs.shape[row]] == {"disk": ("fast",)}
+    assert seen.shapes.arrange[jobs.shape[row]] == SPREAD
     assert np.array_equal(seen.shapes.request[jobs.shape[row]], vector(cpu=1, gpu=1))
     assert seen.curves.speed[jobs.curve[row], 3] == pytest.approx(8 / 3)
 

@@ -15,7 +15,7 @@ from springtide.core.cluster import make_nodes
 from springtide.core.load import Load
 from springtide.core.resources import vector
 from springtide.core.settings import Settings
-from springtide.core.snapshot import BATCH, SERVICE, STREAM, TRAINING, Teams
+from springtide.core.snapshot import ANYHOW, BATCH, PACK, SERVICE, SPREAD, STREAM, TRAINING, Teams
 
 INF = math.inf
 MACHINES = (
@@ -78,6 +78,8 @@ def jobs(draw: st.DrawFn, name: str, teams: int, kinds: tuple[int, ...] = (SERVI
         "deadline_s": draw(st.sampled_from([INF, INF, INF, 600.0])),
         "submitted_s": float(draw(st.integers(-20, 0))),
         "wishes": draw(st.sampled_from([{}, {}, {}, {"zone": ("a",)}])),
+        "prefers": draw(st.sampled_from([{}, {}, {}, {"zone": ("b",)}])),
+        "arrange": draw(st.sampled_from([ANYHOW, ANYHOW, SPREAD, PACK])),
     }  # fmt: skip
     if kind == SERVICE:
         job["rate"] = draw(st.sampled_from([0.0, 1.0, 3.0, 6.0]))

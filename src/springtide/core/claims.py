@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from dataclasses import dataclass
 
 import numpy as np
 
-from springtide.core import placement, resources
+from springtide.core import placement, resources, wishes
 from springtide.core.draft import Draft
 from springtide.core.holdings import Holdings, return_slots
 from springtide.core.resources import GPU, SLACK, BoolArray, FloatArray, IntArray
@@ -71,8 +72,11 @@ def copies_within(room: FloatArray, claim: Claim) -> float:
     return min(float(resources.copies(room, claim.request)), float(claim.count))
 
 
-def spread(room: FloatArray, free_room: FloatArray, count: int) -> dict[int, int]:
-    """node -> replicas: on few nodes, and where least must be taken from others."""
+def spread(draft: Draft, claim: Claim, room: FloatArray, free_room: FloatArray) -> dict[int, int]:
+    """node -> replicas: as the job wishes; else on few nodes, and where least must be taken from others."""
+    count = claim.count
+    if wishes.any_of(draft, claim.row):
+        return dict(Counter(wishes.places(draft, claim.row, room, -free_room, count)))
     nodes = np.flatnonzero(room > 0)
     whole = nodes[room[nodes] >= count]
     if len(whole):
@@ -89,17 +93,7 @@ def spread(room: FloatArray, free_room: FloatArray, count: int) -> dict[int, int
 
 def settle(draft: Draft, claim: Claim, where: dict[int, int]) -> list[Slot]:
     """Slots for so many replicas on these nodes, in what is free there now."""
-    slots = []
-    gpu = float(claim.request[GPU])
-    for node, count in where.items():
-        left = draft.device_free[node].copy()
-        for _ in range(count):
-            bits = placement.devices(left, gpu)
-            slots.append(Slot(node, bits))
-            for device in range(len(left)):
-                if bits >> device & 1:
-                    left[device] -= min(gpu, 1.0)
-    return slots
+    return placement.settle(Counter(where).elements(), claim.request, draft.device_free)
 
 
 def fewest(holdings: Holdings, claim: Claim, where: dict[int, int], indices: IntArray, unit: IntArray) -> list[int]:

@@ -21,7 +21,7 @@ from springtide.core.market import Prices, charged
 from springtide.core.plan import Plan, Verb
 from springtide.core.resources import GPU, FloatArray
 from springtide.core.settings import Settings
-from springtide.core.snapshot import GONE, SERVICE, TRAINING, Jobs, Nodes, Shapes, Slot, Snapshot, Teams
+from springtide.core.snapshot import ANYHOW, GONE, SERVICE, TRAINING, Jobs, Nodes, Shapes, Slot, Snapshot, Teams
 
 _COLUMNS: dict[str, tuple[Any, float]] = {  # name -> type, what an empty row holds
     **dict.fromkeys(("kind", "priority", "team", "shape", "minimum", "maximum", "running", "curve"), (np.int64, 0)),
@@ -80,6 +80,8 @@ class Cluster:
         minimum: int = 1,
         maximum: int | None = None,
         wishes: Mapping[str, tuple[str, ...]] | None = None,
+        prefers: Mapping[str, tuple[str, ...]] | None = None,
+        arrange: int = ANYHOW,
         speeds: FloatArray | None = None,
         apart: float = 1.0,
         stages: FloatArray | None = None,
@@ -92,7 +94,7 @@ class Cluster:
         self.names[row] = name
         self.rows[name] = row
         self.held[row] = ()
-        shape = self._shapes.add(request, wishes or {})
+        shape = self._shapes.add(request, wishes or {}, prefers or {}, arrange)
         self._shapes.seen[shape] += minimum
         curve = self.curves.add(prior(maximum if kind == TRAINING else 1) if speeds is None else speeds, apart)
         values: dict[str, float] = {"restart_s": self.settings.restart_prior_s, "priority": 1} | columns
@@ -230,6 +232,8 @@ class _ShapeTable:
         self.requests: list[FloatArray] = []
         self.seen: FloatArray = np.zeros(64)
         self._wishes: list[Mapping[str, tuple[str, ...]]] = []
+        self._prefers: list[Mapping[str, tuple[str, ...]]] = []
+        self._arrange: list[int] = []
         self._index: dict[tuple[object, ...], int] = {}
         self._stacked: FloatArray = np.zeros((0, resources.COUNT))
         self._mix: Mix | None = None
@@ -238,18 +242,27 @@ class _ShapeTable:
     @classmethod
     def of(cls, shapes: Shapes) -> _ShapeTable:
         table = cls()
-        for request, wishes in zip(shapes.request, shapes.wishes, strict=True):
-            table.add(request, wishes)
+        columns = (shapes.request, shapes.wishes, shapes.prefers, shapes.arrange.tolist())
+        for request, wishes, prefers, arrange in zip(*columns, strict=True):
+            table.add(request, wishes, prefers, arrange)
         table.seen[: len(shapes.seen)] = shapes.seen
         table._mix, table._relearn = shapes.mix, 1.5 * shapes.mix.arrivals
         return table
 
-    def add(self, request: FloatArray, wishes: Mapping[str, tuple[str, ...]]) -> int:
-        key = (request.tobytes(), tuple(sorted(wishes.items())))
+    def add(
+        self,
+        request: FloatArray,
+        wishes: Mapping[str, tuple[str, ...]],
+        prefers: Mapping[str, tuple[str, ...]],
+        arrange: int,
+    ) -> int:
+        key = (request.tobytes(), tuple(sorted(wishes.items())), tuple(sorted(prefers.items())), arrange)
         if key not in self._index:
             self._index[key] = len(self.requests)
             self.requests.append(np.asarray(request, dtype=np.float64))
             self._wishes.append(dict(wishes))
+            self._prefers.append(dict(prefers))
+            self._arrange.append(arrange)
             if len(self.requests) > len(self.seen):
                 self.seen = np.concatenate([self.seen, np.zeros(len(self.seen))])
             self._stacked = np.zeros((0, resources.COUNT))
@@ -263,7 +276,8 @@ class _ShapeTable:
         if self._mix is None or total >= self._relearn:
             self._mix = Mix(self._stacked, list(self._wishes), seen.copy(), labels)
             self._relearn = 1.5 * total
-        return Shapes(self._stacked, self._wishes, seen, self._mix)
+        arrange = np.array(self._arrange, dtype=np.int64)
+        return Shapes(self._stacked, self._wishes, self._prefers, arrange, seen, self._mix)
 
 
 def make_nodes(

@@ -12,10 +12,11 @@ from springtide.core.load import Load
 from springtide.core.market import Prices
 from springtide.core.resources import CPU, FloatArray
 from springtide.core.settings import Settings
-from springtide.core.snapshot import KIND_NAMES, Teams
+from springtide.core.snapshot import ANYHOW, KIND_NAMES, PACK, SPREAD, Teams
 from springtide.spec import DEFAULT_TEAM, Job, Kind, Pool, Resources, Team
 
 NONE = Resources()
+ARRANGEMENTS = {None: ANYHOW, "spread": SPREAD, "pack": PACK}
 
 
 def make_cluster(pool: Pool, settings: Settings | None = None) -> Cluster:
@@ -54,7 +55,7 @@ def make_teams(pool: Pool) -> Teams:
 def add_job(cluster: Cluster, job: Job, now_s: float) -> int:
     """The job's row from `now_s` on (seconds since 1970, as deadlines are). Its team and nodes were checked.
 
-    Steps are work of unknown length until a step was timed; a wish that is only preferred is not among the columns.
+    Steps are work of unknown length until a step was timed.
     """
     request = np.array(job.resources.vector(), dtype=np.float64)
     kind = KIND_NAMES.index(job.kind.value)
@@ -66,6 +67,8 @@ def add_job(cluster: Cluster, job: Job, now_s: float) -> int:
         minimum=job.replicas.minimum,
         maximum=job.replicas.maximum,
         wishes=dict(job.placement.require),
+        prefers=dict(job.placement.prefer),
+        arrange=ARRANGEMENTS[job.placement.arrange],
         speeds=speeds_of(job),
         load=load_of(job, request),
         team=cluster.teams.names.index(job.team),

@@ -7,9 +7,9 @@ from typing import NamedTuple
 
 import numpy as np
 
-from springtide.core import placement
+from springtide.core import placement, wishes
 from springtide.core.draft import Draft
-from springtide.core.resources import GPU, FloatArray
+from springtide.core.resources import FloatArray, IntArray
 from springtide.core.snapshot import Slot
 
 
@@ -33,7 +33,7 @@ def arrange(
     room = np.minimum(room, count)
     mine = np.zeros(len(room))
     mine[list(own)] = list(own.values())
-    where = _nodes(room + mine, mine, count, per_node)
+    where = _nodes(room + mine, mine, wishes.disliked(draft, row), count, per_node)
     if where is None or any(where.get(node, 0) < many for node, many in stay.items()):
         return None
     removed: list[Slot] = []
@@ -42,20 +42,20 @@ def arrange(
         removed += here[min(many, where.get(node, 0)) :]
     added: list[Slot] = []
     for node, many in where.items():
-        added += _settle(node, many - own.get(node, 0), float(request[GPU]), device_free[node].copy())
+        added += placement.settle([node] * (many - own.get(node, 0)), request, device_free)
     return Arrangement(removed, added, len(where))
 
 
-def _nodes(room: FloatArray, mine: FloatArray, count: int, per_node: int) -> dict[int, int] | None:
+def _nodes(room: FloatArray, mine: FloatArray, disliked: IntArray, count: int, per_node: int) -> dict[int, int] | None:
     where: dict[int, int] = {}
     room = room.copy()
     while count > 0:
         wanted = min(count, per_node)
         whole = np.flatnonzero(room >= wanted)
-        if len(whole):  # of the nodes that hold all that is wanted: its own, then the tightest
-            node = int(whole[np.lexsort((whole, room[whole], -mine[whole]))[0]])
+        if len(whole):  # of the nodes that hold all that is wanted: its own, then the preferred, then the tightest
+            node = int(whole[np.lexsort((whole, room[whole], disliked[whole], -mine[whole]))[0]])
         else:
-            node = int(np.lexsort((-mine, -room))[0])
+            node = int(np.lexsort((disliked, -mine, -room))[0])
             wanted = int(room[node])
             if wanted <= 0:
                 return None
@@ -63,14 +63,3 @@ def _nodes(room: FloatArray, mine: FloatArray, count: int, per_node: int) -> dic
         room[node] = 0.0
         count -= wanted
     return where
-
-
-def _settle(node: int, count: int, gpu: float, left: FloatArray) -> list[Slot]:
-    slots = []
-    for _ in range(count):
-        bits = placement.devices(left, gpu)
-        slots.append(Slot(node, bits))
-        for device in range(len(left)):
-            if bits >> device & 1:
-                left[device] -= min(gpu, 1.0)
-    return slots

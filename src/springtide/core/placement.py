@@ -2,9 +2,12 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable
+
 import numpy as np
 
-from springtide.core.draft import Draft
+from springtide.core import wishes
+from springtide.core.draft import Draft, bits
 from springtide.core.resources import GPU, SLACK, BoolArray, FloatArray, IntArray
 from springtide.core.snapshot import Slot
 
@@ -15,10 +18,10 @@ _EQUAL = 1e-6  # GPUs: nodes whose waste grows alike are equally good
 
 def allowed(draft: Draft, row: int) -> BoolArray:
     """(N,) living nodes whose labels meet the job's wishes."""
-    wishes = draft.snapshot.shapes.wishes[draft.jobs.shape[row]]
-    if not wishes:
+    required = draft.snapshot.shapes.wishes[draft.jobs.shape[row]]
+    if not required:
         return draft.nodes.alive
-    met = [all(labels.get(key) in values for key, values in wishes.items()) for labels in draft.nodes.labels]
+    met = [all(labels.get(key) in values for key, values in required.items()) for labels in draft.nodes.labels]
     found: BoolArray = np.array(met)[draft.nodes.group] & draft.nodes.alive
     return found
 
@@ -58,21 +61,32 @@ def choose(draft: Draft, row: int, count: int, most: FloatArray | None = None) -
     if not fits.any():
         return []
     if count == 1 and draft.snapshot.shapes.mix.mixed:
-        return [_least_stranding(draft, row, np.flatnonzero(fits > 0))]
+        return [_least_stranding(draft, row, wishes.first(draft, row, np.flatnonzero(fits > 0)))]
     finite = np.where(np.isfinite(draft.nodes.capacity) & (draft.nodes.capacity > 0), draft.nodes.capacity, np.inf)
     rest = np.where(np.isfinite(finite), draft.free - request, 0.0) / finite
     left = np.where(fits > 0, rest[:, request > 0].sum(axis=1), np.inf)
-    slots: list[Slot] = []
-    for node in np.argsort(left, kind="stable"):
-        if fits[node] <= 0 or len(slots) == count:
+    if wishes.any_of(draft, row):
+        return settle(wishes.places(draft, row, fits, left, count), request, draft.device_free)
+    nodes: list[int] = []
+    for node in np.argsort(left, kind="stable").tolist():
+        if fits[node] <= 0 or len(nodes) == count:
             break
-        free = draft.device_free[node].copy()
-        for _ in range(int(min(fits[node], count - len(slots)))):
-            bits = devices(free, float(request[GPU]))
-            slots.append(Slot(int(node), bits))
-            for device in range(len(free)):
-                if bits >> device & 1:
-                    free[device] -= min(float(request[GPU]), 1.0)
+        nodes += [node] * int(min(fits[node], count - len(nodes)))
+    return settle(nodes, request, draft.device_free)
+
+
+def settle(nodes: Iterable[int], request: FloatArray, device_free: FloatArray) -> list[Slot]:
+    """A slot on each of these nodes, one after the other, with devices of what is free there."""
+    gpu = float(request[GPU])
+    if gpu <= 0:
+        return [Slot(node) for node in nodes]
+    left: dict[int, FloatArray] = {}
+    slots = []
+    for node in nodes:
+        free = left.setdefault(node, device_free[node].copy())
+        chosen = devices(free, gpu)
+        free[bits(chosen)] -= min(gpu, 1.0)
+        slots.append(Slot(node, chosen))
     return slots
 
 

@@ -142,7 +142,7 @@ def room_from(
         middle = (low + high) // 2
         some = claims.fits(draft, claim, *holdings.without(indices[unit <= middle]))
         low, high, room = (low, middle, some) if some.sum() >= claim.count else (middle, high, room)
-    where = claims.spread(room, claims.fits(draft, claim, draft.free, draft.device_free), claim.count)
+    where = claims.spread(draft, claim, room, claims.fits(draft, claim, draft.free, draft.device_free))
     used = unit <= high
     chosen = claims.fewest(holdings, claim, where, indices[used], unit[used])
     return where, _stop(

@@ -25,10 +25,10 @@ class Reason(NamedTuple):
 class Replicas(NamedTuple):
     """How many replicas: `1 replica`, `3 replicas`."""
 
-    count: int
+    number: int
 
     def __str__(self) -> str:
-        return f"{self.count} replica{'s' * (self.count != 1)}"
+        return f"{self.number} replica{'s' * (self.number != 1)}"
 
 
 def amount(value: float) -> str:

@@ -75,7 +75,7 @@ def reserve(holdings: Holdings, claim: Claim, takeable: IntArray) -> Reservation
             low, before = middle, later
     if high == len(moments):
         return None
-    where = claims.spread(where_room, claims.fits(draft, claim, free, device_free), claim.count)
+    where = claims.spread(draft, claim, where_room, claims.fits(draft, claim, free, device_free))
     return Reservation(claim.row, moments[high], where, *_beside(claim, where, *then))
 
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import numpy as np
 
-from springtide.core import claims, filling, resources
+from springtide.core import claims, filling, resources, wishes
 from springtide.core.claims import Claim
 from springtide.core.draft import Draft
 from springtide.core.holdings import Holdings
@@ -68,8 +68,10 @@ def make_room(holdings: Holdings, claim: Claim) -> dict[int, int]:
     for chosen in (lower, indices) if 0 < len(lower) < len(indices) else (indices,):
         room = claims.fits(draft, claim, *holdings.without(chosen))
         if room.sum() >= claim.count:
-            where = filling.spread(draft, claim.request, holdings.without(indices)[0], room, claim.count)
-            where = where or claims.spread(room, claims.fits(draft, claim, draft.free, draft.device_free), claim.count)
+            where = {}
+            if not wishes.any_of(draft, claim.row):
+                where = filling.spread(draft, claim.request, holdings.without(indices)[0], room, claim.count)
+            where = where or claims.spread(draft, claim, room, claims.fits(draft, claim, draft.free, draft.device_free))
             units = claims.fewest(holdings, claim, where, chosen, np.arange(len(chosen)))
             give_way(holdings, claim, chosen[units])
             return where

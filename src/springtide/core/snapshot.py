@@ -21,6 +21,7 @@ from springtide.core.settings import Settings
 SERVICE, STREAM, BATCH, TRAINING = range(4)
 KIND_NAMES = ("service", "stream", "batch", "training")
 GONE = -1  # the kind of a row that holds no job
+ANYHOW, SPREAD, PACK = range(3)  # how a job's replicas are arranged: as fits best, over many nodes, on few
 
 
 class Slot(NamedTuple):
@@ -67,6 +68,8 @@ class Shapes:
 
     request: FloatArray  # (S, 5)
     wishes: Sequence[Mapping[str, tuple[str, ...]]]  # required label -> values of which a node must have one
+    prefers: Sequence[Mapping[str, tuple[str, ...]]]  # the same of labels that a node had better have
+    arrange: IntArray  # (S,) ANYHOW, SPREAD or PACK
     seen: FloatArray  # (S,) replicas that have arrived
     mix: Mix  # the mix of work as learnt so far: `seen` as it was when it had last grown by a half
 

@@ -11,12 +11,12 @@ import math
 
 import numpy as np
 
-from springtide.core import filling
+from springtide.core import filling, wishes
 from springtide.core.draft import Draft
 from springtide.core.load import BIN_S, MONDAY_S
 from springtide.core.reasons import Reason, Replicas
 from springtide.core.resources import GPU, SLACK, FloatArray, IntArray
-from springtide.core.snapshot import SERVICE, TRAINING, Slot, Snapshot
+from springtide.core.snapshot import ANYHOW, SERVICE, TRAINING, Slot, Snapshot
 
 
 def need(draft: Draft) -> None:
@@ -80,7 +80,8 @@ def spare(draft: Draft, row: int, count: int) -> list[Slot]:
     """The `count` slots that a job gives up: those whose room is worth most to others.
 
     First what stands on nodes that are lost or being emptied, then node by node where most is free already, so that
-    whole nodes and whole devices come free; but of two nodes left a service keeps a replica on both.
+    whole nodes and whole devices come free; but of two nodes left a service keeps a replica on both. Where replicas are
+    to be spread or packed, that comes first.
     """
     held = draft.held(row)
     nodes = np.array([slot.node for slot in held], dtype=np.int64)
@@ -91,7 +92,9 @@ def spare(draft: Draft, row: int, count: int) -> list[Slot]:
     empty = np.where(draft.nodes.alive[nodes], share[:, asked].sum(axis=1), np.inf)
     order = np.lexsort((-np.arange(len(held)), -_device_left(draft, held), nodes, -empty)).tolist()
     order = _least_stranding(draft, row, nodes, count, order)
-    if len(held) - count > 1:
+    if wishes.arranged(draft, row) != ANYHOW:
+        order = wishes.given_up(draft, row, nodes.tolist(), order)
+    elif len(held) - count > 1:
         order = _apart(order, np.where(draft.nodes.alive[nodes], nodes, -1).tolist())
     return [held[at] for at in order[:count]]
 

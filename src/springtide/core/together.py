@@ -10,11 +10,11 @@ from collections.abc import Sequence
 
 import numpy as np
 
-from springtide.core import placement, resources
-from springtide.core.draft import Draft
+from springtide.core import placement, resources, wishes
+from springtide.core.draft import Draft, book
 from springtide.core.reasons import Reason
 from springtide.core.resources import GPU, SLACK, FloatArray, IntArray
-from springtide.core.snapshot import Slot
+from springtide.core.snapshot import ANYHOW, Slot
 
 WORTH_IT = 64  # jobs; below, one by one is as fast and places better
 
@@ -27,12 +27,15 @@ def take_all(draft: Draft, rows: IntArray, counts: IntArray, reason: Reason) -> 
     distinct = np.unique(shapes)
     for shape in distinct[np.argsort(-_weight(draft, distinct), kind="stable")]:
         here = np.flatnonzero(shapes == shape)
-        slots = _fill(draft, int(rows[here[0]]), int(counts[here].sum()), free, device_free)
-        if slots is None:
-            return False
-        ends = np.cumsum(counts[here]).tolist()
-        begins = [0, *ends[:-1]]
-        places += [(int(rows[k]), slots[a:b]) for k, a, b in zip(here, begins, ends, strict=True)]
+        # Of those that are arranged each is placed for itself: it matters which replicas are whose.
+        alone = wishes.arranged(draft, int(rows[here[0]])) != ANYHOW
+        for some in np.split(here, len(here)) if alone else [here]:
+            slots = _fill(draft, int(rows[some[0]]), int(counts[some].sum()), free, device_free)
+            if slots is None:
+                return False
+            ends = np.cumsum(counts[some]).tolist()
+            begins = [0, *ends[:-1]]
+            places += [(int(rows[k]), slots[a:b]) for k, a, b in zip(some, begins, ends, strict=True)]
     draft.take_placed(places, free, device_free, reason)
     return True
 
@@ -60,7 +63,9 @@ def _fill(draft: Draft, row: int, total: int, free: FloatArray, device_free: Flo
     fits = np.where(placement.allowed(draft, row), placement.room(free, device_free, request), 0)
     if fits.sum() < total:
         return None
-    order = _fullest_first(draft, request, free, fits)
+    order = _fullest_first(draft, row, request, free, fits)
+    if wishes.arranged(draft, row) != ANYHOW:
+        return _arranged(draft, row, request, total, free, device_free, fits, order)
     used = np.minimum(np.cumsum(np.minimum(fits[order], total)), total)
     share = np.diff(used, prepend=0).astype(np.int64)
     nodes, share = order[share > 0], share[share > 0]
@@ -73,15 +78,28 @@ def _fill(draft: Draft, row: int, total: int, free: FloatArray, device_free: Flo
     return _with_devices(nodes, share, float(request[GPU]), free, device_free)
 
 
-def _fullest_first(draft: Draft, request: FloatArray, free: FloatArray, fits: FloatArray) -> IntArray:
-    """Nodes with room, those left with least first; work without GPUs keeps off free GPUs."""
+def _arranged(
+    draft: Draft, row: int, request: FloatArray, total: int, free: FloatArray, device_free: FloatArray,
+    fits: FloatArray, order: IntArray,
+) -> list[Slot]:  # fmt: skip
+    """Slots of one job as it would have them arranged, booked in the arrays; `order` are the nodes with room."""
+    rank = np.full(len(fits), np.inf)
+    rank[order] = np.arange(len(order))
+    slots = placement.settle(wishes.places(draft, row, fits, rank, total), request, device_free)
+    book(free, device_free, request, slots, -1)
+    return slots
+
+
+def _fullest_first(draft: Draft, row: int, request: FloatArray, free: FloatArray, fits: FloatArray) -> IntArray:
+    """Nodes with room: preferred ones, then those left with least; work without GPUs keeps off free GPUs."""
     nodes = np.flatnonzero(fits > 0)
     capacity = draft.nodes.capacity[nodes]
     counted = np.isfinite(capacity) & (capacity > 0)
     left = np.where(counted, free[nodes], 0.0) / np.where(counted, capacity, 1.0)
     asked = request > 0
     spare_gpus = free[nodes, GPU] > 0 if request[GPU] <= 0 else np.zeros(len(nodes), dtype=bool)
-    return nodes[np.lexsort((nodes, left[:, asked].sum(axis=1), spare_gpus))]
+    disliked = wishes.disliked(draft, row)[nodes]
+    return nodes[np.lexsort((nodes, left[:, asked].sum(axis=1), spare_gpus, disliked))]
 
 
 def _with_devices(

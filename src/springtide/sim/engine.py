@@ -150,7 +150,8 @@ class Play:
         speeds = task.speeds if task.curve_known and task.speeds is not None else prior(maximum)
         row = self.cluster.add(
             task.name, kind=task.kind, request=task.request, minimum=minimum, maximum=maximum,
-            wishes=task.wishes, speeds=speeds, apart=task.apart if task.curve_known else 1.0, stages=task.stages,
+            wishes=task.wishes, prefers=task.prefers, arrange=task.arrange, stages=task.stages,
+            speeds=speeds, apart=task.apart if task.curve_known else 1.0,
             load=self._load_of(task), team=task.team, priority=task.priority, submitted_s=self.now_s,
             remaining_s=task.work_s if task.work_known and math.isfinite(task.work_s) else math.nan,
             bid_core=task.bid_core, bid_gpu=task.bid_gpu, deadline_s=task.deadline_s,

@@ -15,6 +15,7 @@ import numpy as np
 from springtide.core import resources
 from springtide.core.cluster import make_nodes
 from springtide.core.curves import of_microbatches
+from springtide.core.intake import ARRANGEMENTS
 from springtide.core.market import Prices
 from springtide.core.snapshot import KIND_NAMES, Nodes, Teams
 from springtide.sim import pool
@@ -108,6 +109,7 @@ def _task(job: Job, where: JobFile, teams: Teams, submit_s: float) -> Task:
         speeds=of_microbatches(job.microbatches, most) if job.microbatches else None,
         bid_core=job.bid.per_core_hour if job.bid else 0.0, bid_gpu=job.bid.per_gpu_hour if job.bid else 0.0,
         deadline_s=job.deadline.at(submit_s) if job.deadline else math.inf, wishes=job.placement.require,
+        prefers=job.placement.prefer, arrange=ARRANGEMENTS[job.placement.arrange],
         per_replica=_carries(job), headroom=job.load.headroom if job.load else None, place=where.place(job.name),
         trial=job.labels.get("trial") == "true",
     )  # fmt: skip

@@ -10,7 +10,7 @@ import numpy as np
 
 from springtide.core.market import Prices
 from springtide.core.resources import FloatArray
-from springtide.core.snapshot import TRAINING, Nodes, Teams
+from springtide.core.snapshot import ANYHOW, TRAINING, Nodes, Teams
 from springtide.sim.world import Steady, World
 
 if TYPE_CHECKING:
@@ -42,6 +42,8 @@ class Task:
     bid_gpu: float = 0.0
     deadline_s: float = float("inf")
     wishes: Mapping[str, tuple[str, ...]] = field(default_factory=dict)
+    prefers: Mapping[str, tuple[str, ...]] = field(default_factory=dict)
+    arrange: int = ANYHOW
     per_replica: float = 1.0  # services: what one replica carries
     headroom: float | None = None  # services: share of the wanted replicas kept beside them; None: the planner's
     follows: str = ""  # leaves when the task of this name is over; that one is waiting until this one runs too
