@@ -37,7 +37,8 @@ class Machine:
         self.home, self.day_s = home, day_s
         self.steps = 0  # of the training
         self.environment = {name: value for name, value in os.environ.items() if not name.startswith("TIDE_")}
-        self.environment["TIDE_HOME"] = str(home)
+        (home / "tmp").mkdir(exist_ok=True)
+        self.environment |= {"TIDE_HOME": str(home), "TMPDIR": str(home / "tmp")}
         self.port = _free_port()
         self.rules = home / "pool.yaml"
         pool = spec.pool(JOBS / "pool.yaml", nodes_elsewhere=True)
