@@ -15,6 +15,7 @@ import pytest
 import running
 from engines.local.jobs import Seen, a_task, places
 from springtide.engines.engine import Task
+from springtide.engines.local import logs
 from springtide.engines.local.engine import LocalEngine
 
 OTHER = """
@@ -23,6 +24,7 @@ home, path, name, code, replicas = json.loads(sys.argv[1])
 sys.path[:0] = path
 from pathlib import Path
 from engines.local.jobs import a_task, places
+from springtide.engines.local import logs
 from springtide.engines.local.engine import LocalEngine
 engine = LocalEngine(Path(home))
 engine.start(a_task(name, code=code), places(*replicas))
@@ -133,7 +135,7 @@ def test_an_engine_killed_while_it_starts_something_starts_it_once(
 def test_server_and_shim_killed_together_leave_replicas_that_are_adopted(seen: Seen, other: Other) -> None:
     task = a_task("orphan", code="import time\nfor n in range(10**6): print(n, flush=True); time.sleep(0.05)")
     other.run(task, "r1")
-    running.wait_until(lambda: (other.home / "pool" / "logs" / task.id / "r1.log").exists(), "it speaks")
+    running.wait_until(lambda: bool(logs.tail(other.home / "pool" / "logs" / task.id, "r1", 1)), "it speaks")
     other.kill()
     running.strike(_shims(other.home))
     running.wait_until(lambda: not _shims(other.home), "its shim is dead")

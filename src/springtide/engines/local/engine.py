@@ -317,7 +317,7 @@ class LocalEngine:
     def _clear(self, job: Held) -> None:
         """Nothing of it runs: its group and its folder go, its logs stay for a while."""
         job.close()
-        shims.end(job.shim)
+        shims.end(shims.name(job.folder))
         if job.child is not None:
             job.child.wait()
         self._jobs.pop(job.id, None)

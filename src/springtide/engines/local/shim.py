@@ -76,8 +76,7 @@ class Shim:
         return not self.bodies and (self._ending or self._resting or not self.service)
 
     def _leave(self) -> None:
-        """First nobody can call any more; then whoever listens learns that it is over."""
-        self.folder.shim.unlink(missing_ok=True)
+        """First nobody can call any more; then, with the process, whoever listens learns that it is over."""
         self.folder.socket.unlink(missing_ok=True)
         self._listener.close()
 
