@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import os
 import signal
 import subprocess
@@ -17,6 +16,7 @@ from pathlib import Path
 from running import HANGS_SECONDS, wait_until
 from springtide import Client
 from springtide.engines.simulated import SimulatedEngine
+from springtide.pool.listeners import listen_at
 from springtide.pool.server import Options, serve
 from springtide.spec.errors import SpringtideError, Unreachable
 from springtide.spec.resources import Resources
@@ -84,10 +84,10 @@ class PoolProcess:
 
 @contextmanager
 def a_pool(
-    home: Path, nodes: int = 2, listen: str = "", environment: dict[str, str] | None = None
+    home: Path, nodes: int = 2, listen: str | tuple[str, str, str] = "", environment: dict[str, str] | None = None
 ) -> Iterator[PoolProcess]:
     """A server that answers, until the block is left."""
-    words = [sys.executable, __file__, str(nodes), listen]
+    words = [sys.executable, __file__, str(nodes), *([listen] if isinstance(listen, str) else listen)]
     path = os.pathsep.join(map(str, (Path(__file__).parents[1], Path(__file__).parents[2])))
     process = subprocess.Popen(
         words, env=os.environ | {"TIDE_HOME": str(home), "PYTHONPATH": path} | (environment or {}),
@@ -112,20 +112,15 @@ def _answers(pool: PoolProcess) -> bool:
         return False
 
 
-def _serve(nodes: int, listen: str) -> int:
-    from springtide.pool.listeners import listen_at
-
+def _serve(nodes: int, listen: str, *files: str) -> int:
     try:
-        serve(
-            Options(
-                lambda folder: Keeping(some_nodes(nodes)), "simulated", listen_at(listen) if listen else None,
-            )
-        )  # fmt: skip
+        at = listen_at(listen, *map(Path, files)) if listen else None
+        serve(Options(lambda folder: Keeping(some_nodes(nodes)), "simulated", at))
     except SpringtideError as error:
-        print(json.dumps({"sentence": str(error), "exit_code": error.exit_code}), file=sys.stderr)
+        print(error, file=sys.stderr)
         return error.exit_code
     return 0
 
 
 if __name__ == "__main__":
-    sys.exit(_serve(int(sys.argv[1]), sys.argv[2]))
+    sys.exit(_serve(int(sys.argv[1]), *sys.argv[2:]))

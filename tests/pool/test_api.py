@@ -314,6 +314,16 @@ def test_a_fault_of_the_pool_says_where_it_stands_in_the_log_and_nothing_else(
     assert any(fault in record.getMessage() for record in caplog.records)
 
 
+def test_a_full_disk_is_said_and_nothing_is_changed(world: World) -> None:
+    with world.office.store.database.reading() as rows:
+        pages = rows.execute("PRAGMA page_count").fetchone()[0]
+        rows.execute(f"PRAGMA max_page_count = {pages}")
+    answer = world.ask("POST", "/v1/jobs", json=submission(*(batch(f"job-{number}") for number in range(200))))
+    assert answer.status_code == 503 and answer.json()["exit_code"] == 1
+    assert "the pool cannot write" in answer.json()["detail"] and "disk is full" in answer.json()["detail"]
+    assert world.ask("GET", "/v1/jobs").json()["jobs"] == []
+
+
 def test_who_asks_too_often_waits(world: World) -> None:
     now = [0.0]
     rates = Rates(per_s=2.0, burst=3.0, clock=lambda: now[0])

@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 import json
 import os
+import shutil
 import socket
 import subprocess
 import sys
@@ -285,13 +286,30 @@ def test_tcp_wants_a_token_and_its_own_host(tmp_path: Path) -> None:
         with Client(address, token) as member:
             member.submit(BATCH)
             assert [row["name"] for row in member.jobs()] == ["one"]
-            with pytest.raises(Refused, match="down wants the scope admin of the whole pool, and token ci has"):
+            with pytest.raises(
+                Refused, match=r"down wants the scope admin of the whole pool, and token ci \(\w+\) has"
+            ):
                 member.down()
         with Client(f"http://localhost:{port}", token) as named:
             assert named.jobs()
         with socket.create_connection(("127.0.0.1", port)) as raw:
             raw.sendall(b"GET /v1/health HTTP/1.1\r\nHost: evil.example\r\nConnection: close\r\n\r\n")
             assert b" 400 " in raw.recv(65536).splitlines()[0]
+
+
+@pytest.mark.skipif(shutil.which("openssl") is None, reason="nothing here makes certificates")
+def test_a_public_address_is_answered_over_tls(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    words = "openssl req -x509 -newkey rsa:2048 -nodes -days 2 -subj /CN=pool -addext subjectAltName=IP:127.0.0.1"
+    subprocess.run([*words.split(), "-keyout", "key", "-out", "cert"], cwd=tmp_path, check=True, capture_output=True)
+    port = free_port()
+    listen = f"0.0.0.0:{port}", str(tmp_path / "cert"), str(tmp_path / "key")
+    with a_pool(tmp_path / "home", listen=listen) as pool, pool.client() as local:
+        token = local.new_token("default", "viewer")["token"]
+        with pytest.raises(Unreachable), Client(f"https://127.0.0.1:{port}", token) as distrustful:
+            distrustful.jobs()
+        monkeypatch.setenv("SSL_CERT_FILE", str(tmp_path / "cert"))
+        with Client(f"https://127.0.0.1:{port}", token) as client:
+            assert client.jobs() == []
 
 
 def test_a_port_in_use_is_said(tmp_path: Path) -> None:
@@ -303,6 +321,15 @@ def test_a_port_in_use_is_said(tmp_path: Path) -> None:
             a_pool(tmp_path / "home", listen=f"127.0.0.1:{taken.getsockname()[1]}"),
         ):
             pass
+
+
+def test_a_folder_that_cannot_be_written_is_said(tmp_path: Path) -> None:
+    (tmp_path / "home").write_text("a file stands here")
+    with (
+        pytest.raises(AssertionError, match=r"the pool cannot start: .*home.*: not a directory"),
+        a_pool(tmp_path / "home"),
+    ):
+        pass
 
 
 @pytest.mark.parametrize(

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import ssl
 import time
 import uuid
 from collections.abc import Iterator, Mapping, Sequence
@@ -46,7 +47,11 @@ class Client:
         self._folder = -1
         headers = {"Authorization": f"Bearer {token}"} if token else {}
         if self.address.startswith(("http://", "https://")):
-            self._http = httpx2.Client(base_url=self.address, headers=headers, timeout=_TIMEOUT, trust_env=False)
+            # No proxy and no netrc of the environment; whom to trust is the system's matter, or SSL_CERT_FILE's.
+            trusted = ssl.create_default_context() if self.address.startswith("https") else False
+            self._http = httpx2.Client(
+                base_url=self.address, headers=headers, timeout=_TIMEOUT, trust_env=False, verify=trusted
+            )
         else:
             transport = httpx2.HTTPTransport(uds=self._short(self.address))
             self._http = httpx2.Client(

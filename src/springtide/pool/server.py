@@ -80,7 +80,15 @@ def socket_path() -> Path:
 
 def serve(options: Options) -> None:
     """Until it is told to end. Refused: a pool runs here. SpringtideError, UserError: it cannot start."""
-    at = folder()
+    try:
+        _serve(options, folder())
+    except OSError as error:
+        raise SpringtideError(
+            f"the pool cannot start: {error.filename or folder()}: {(error.strerror or str(error)).lower()}"
+        ) from None
+
+
+def _serve(options: Options, at: Path) -> None:
     at.mkdir(parents=True, exist_ok=True, mode=0o700)
     with _only_one(at), contextlib.ExitStack() as closing:
         _log_to(at / "server.log")
@@ -223,6 +231,7 @@ def _log_to(path: Path) -> None:
     root = logging.getLogger()
     root.handlers[:] = [handler]
     root.setLevel(logging.INFO)
+    logging.raiseExceptions = False  # a log that cannot be written is no reason to write elsewhere
 
 
 def _rules(path: Path, engine: Engine) -> Pool:

@@ -84,7 +84,8 @@ class Tokens:
         if token.used_s is None or now_s - token.used_s > _USE_NOTED_S:
             with self._database.writing() as rows:
                 rows.execute("UPDATE tokens SET used_s = ? WHERE id = ?", (now_s, id_))
-        return Identity(f"token {token.name or token.id}", {token.team: token.scope})
+        # Two tokens may have one name, and must not share a rate or each other's answers.
+        return Identity(f"token {token.name} ({token.id})", {token.team: token.scope})
 
 
 _COLUMNS = "id, team, scope, name, made_by, made_s, expires_s, used_s"
