@@ -48,7 +48,8 @@ def serve(fd):
     while not stop.is_set():
         try: c, _ = s.accept()
         except (TimeoutError, BlockingIOError): continue
-        answer(c)
+        try: answer(c)
+        except OSError: pass
 stop = threading.Event(); signal.signal(signal.SIGTERM, lambda *_: stop.set())
 threads = [threading.Thread(target=serve, args=(fd,)) for fd in (3, 4)]
 [t.start() for t in threads]; stop.wait(); [t.join() for t in threads]

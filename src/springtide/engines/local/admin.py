@@ -19,9 +19,10 @@ from springtide.train import control
 
 EVERY_S = 1.0
 SILENT_S = 10.0  # after which one that used to answer is taken for ill
-_DEADLINES_S = (0.1, 0.2, 0.4)  # of the first tries; one that answers none is taken to have no such socket
-_DEADLINE_S = 1.0
-_MUTE_EVERY_S, _MUTE_FIRST_S = 60.0, 30.0  # it may open its socket late, but hardly later than this
+DEADLINE_S = 5.0  # a machine that is full answers slowly, and is not ill for it
+_MUTE_S = 0.7  # one that has said nothing for so long is taken to have no such socket, until it speaks
+_LATE_S, _MUTE_EVERY_S = 30.0, 60.0  # hardly anybody opens it later than that, so he is asked less often
+_SOON_S = 0.1
 _ANSWER_BYTES = 1 << 20
 _COUNTER = "tide_requests_total"
 
@@ -33,22 +34,20 @@ class Health:
     """What is known of one replica. Times are of the monotonic clock."""
 
     since_s: float
-    tries: int = 0
     speaks: bool = False  # it has answered something
     well_s: float | None = None  # when it last said that it is well
     ill: str = ""  # why it should be started anew
     total: float | None = None  # requests that it has counted
     next_s: float = 0.0
 
-    @property
-    def ready(self) -> bool:
+    def ready(self, now_s: float) -> bool:
         """Whether it may be taken to do its work."""
-        return self.well_s is not None or (not self.speaks and self.tries >= len(_DEADLINES_S))
+        return self.well_s is not None or (not self.speaks and now_s >= self.mute_s)
 
     @property
-    def deadline_s(self) -> float:
-        """How long the next answer is waited for."""
-        return _DEADLINE_S if self.speaks or self.tries >= len(_DEADLINES_S) else _DEADLINES_S[self.tries]
+    def mute_s(self) -> float:
+        """When one that has said nothing is taken to have no such socket."""
+        return self.since_s + _MUTE_S
 
 
 @dataclass(frozen=True, slots=True)
@@ -63,7 +62,7 @@ def learn(health: Health, answer: Answer, now_s: float) -> Health:
     """What is known after it was asked. Pure."""
     total = health.total if answer.total is None else answer.total
     speaks = health.speaks or answer.status is not None
-    health = replace(health, tries=health.tries + 1, total=total, speaks=speaks, next_s=now_s + EVERY_S)
+    health = replace(health, total=total, speaks=speaks, next_s=now_s + EVERY_S)
     if answer.status is not None and answer.status < 500:
         return replace(health, well_s=now_s)
     if health.well_s is None:
@@ -76,9 +75,9 @@ def learn(health: Health, answer: Answer, now_s: float) -> Health:
 
 def _again_s(health: Health, now_s: float) -> float:
     """When one that was never well is asked again: soon while it may be starting."""
-    if health.speaks or health.tries < len(_DEADLINES_S):
-        return _DEADLINES_S[0]
-    return EVERY_S if now_s - health.since_s < _MUTE_FIRST_S else _MUTE_EVERY_S
+    if health.speaks:
+        return _SOON_S
+    return EVERY_S if now_s - health.since_s < _LATE_S else _MUTE_EVERY_S
 
 
 def requests(text: str) -> float | None:
@@ -144,6 +143,7 @@ class Prober:
         self._paths: dict[Key, Path] = {}
         self._known: dict[Key, Health] = {}
         self._asked: dict[Key, _Asked] = {}
+        self._unready: set[Key] = set()  # who has said nothing yet
         self._selector = selectors.DefaultSelector()
         self._closed = False
         self._wake_read, self._wake_write = os.pipe2(os.O_NONBLOCK | os.O_CLOEXEC)
@@ -191,18 +191,28 @@ class Prober:
             for asked in [asked for asked in self._asked.values() if asked.until_s <= now]:
                 self._finish(asked, Answer(asked.status))
             self._begin(now)
+            self._settle(now)
 
     def _timeout_s(self) -> float | None:
         with self._lock:
             due = [known.next_s for key, known in self._known.items() if key not in self._asked]
+            due += [known.mute_s for key, known in self._known.items() if key in self._unready]
         due += [asked.until_s for asked in self._asked.values()]
         return max(0.0, min(due) - time.monotonic()) if due else None
+
+    def _settle(self, now: float) -> None:
+        """Say who became ready by having said nothing for long enough."""
+        with self._lock:
+            unready = {key for key, known in self._known.items() if not known.ready(now) and not known.speaks}
+        if self._unready - unready:
+            self._changed()
+        self._unready = unready
 
     def _begin(self, now: float) -> None:
         with self._lock:
             due = [key for key, known in self._known.items() if known.next_s <= now and key not in self._asked]
         for key in due:
-            self._ask(key, "/health", now + self._known[key].deadline_s, None)
+            self._ask(key, "/health", now + DEADLINE_S, None)
 
     def _ask(self, key: Key, what: str, until_s: float, status: int | None) -> None:
         try:
@@ -245,6 +255,7 @@ class Prober:
             before = self._known.get(key)
             if before is None:
                 return
-            self._known[key] = after = learn(before, answer, time.monotonic())
-        if after.ready != before.ready or after.ill != before.ill:
+            now = time.monotonic()
+            self._known[key] = after = learn(before, answer, now)
+        if after.ready(now) != before.ready(now) or after.ill != before.ill:
             self._changed()

@@ -61,15 +61,15 @@ class Lookout:
 
     def _seen(self, job: Held, used: Used, now_s: float) -> JobSeen:
         training = _training(job) if job.kind == Kind.TRAINING else None
-        replicas = {name: self._replica(job, name, training) for name in job.orders}
+        replicas = {name: self._replica(job, name, training, now_s) for name in job.orders}
         load = self._load(job, now_s) if job.kind == Kind.SERVICE else None
         return JobSeen(replicas, training, used, load)
 
-    def _replica(self, job: Held, name: str, training: TrainingSeen | None) -> ReplicaSeen:
+    def _replica(self, job: Held, name: str, training: TrainingSeen | None, now_s: float) -> ReplicaSeen:
         match job.kind:
             case Kind.SERVICE:
                 health = self._prober.health((job.id, name))
-                ready = health is not None and health.ready
+                ready = health is not None and health.ready(now_s)
             case Kind.TRAINING:
                 ready = training is not None
             case _:
