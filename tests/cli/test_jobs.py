@@ -150,11 +150,12 @@ def test_usage_and_prices_are_told(pool: APool) -> None:
 
 
 def test_one_frame_of_top_goes_into_a_pipe(pool: APool) -> None:
-    pool.sleeper("shown")
+    pool.sleeper("shown", "--cpu", "1")
     pool.until("shown", state="running", replicas=1)
     lines = pool.done("top", "--once").splitlines()
     assert lines[0].startswith("springtide ")
-    assert any(line.startswith("node-0") for line in lines) and any("shown" in line for line in lines)
+    assert any(line.startswith("node-") and "▒" in line and "·" not in line for line in lines)
+    assert any(line.startswith("shown") for line in lines)
     assert "\x1b" not in "".join(lines)
     assert json.loads(pool.done("top", "--json"))["nodes"]
     pool.done("cancel", "shown")

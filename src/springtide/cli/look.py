@@ -18,8 +18,6 @@ from springtide.spec.errors import UserError
 if TYPE_CHECKING:
     from springtide.pool.client import Client
 
-_DAY_S = 86400.0
-
 
 @click.command(epilog="Example: tide logs -f web")
 @click.argument("name", metavar="JOB", shell_complete=job_names)
@@ -85,10 +83,9 @@ def event_line(event: dict[str, Any]) -> str:
 
 
 def time_text(time_s: float, now_s: float | None = None) -> str:
-    """The time of day here, with the date where it is more than a day away."""
-    there = time.localtime(time_s)
-    far = abs((time.time() if now_s is None else now_s) - time_s) > _DAY_S
-    return time.strftime("%d %b %H:%M:%S" if far else "%H:%M:%S", there)
+    """The time of day here, with the date where it is not today's."""
+    there, here = time.localtime(time_s), time.localtime(now_s)
+    return time.strftime("%H:%M:%S" if there[:3] == here[:3] else "%d %b %H:%M:%S", there)
 
 
 def _job(word: str, client: Client) -> str:

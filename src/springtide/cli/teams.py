@@ -93,4 +93,4 @@ def _cells(one: dict[str, Any]) -> tuple[str, ...]:
 def _said(value: Any) -> str:
     if isinstance(value, dict):
         return ",".join(f"{key}={amount_text(key, amount)}" for key, amount in value.items()) or "-"
-    return "-" if value is None else str(value)
+    return "-" if value is None else f"{value:g}" if isinstance(value, float) else str(value)

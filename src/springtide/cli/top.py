@@ -74,7 +74,8 @@ class Look:
         key = (row["id"], row["version"])
         if key not in self._needs:
             try:
-                self._needs[key] = self._client.job(row["id"])["job"].get("resources") or {"cpu": 1}
+                said = self._client.job(row["id"])["job"].get("resources") or {}
+                self._needs[key] = {"cpu": 1, **said}  # what is one core is not said
             except Unreachable:
                 raise
             except SpringtideError:
