@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import json
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
@@ -10,7 +11,7 @@ from typing import Any
 
 import pytest
 
-from pool.offices import ROOT, World, a_world, batch, service
+from pool.offices import ROOT, World, a_world, as_user, batch, service
 from springtide.pool.api import app as application
 from springtide.pool.api.gate import Rates
 
@@ -298,6 +299,38 @@ def test_a_body_that_is_too_large_is_refused_before_it_is_read(world: World, mon
             yield b" " * 100
 
     assert world.ask("POST", "/v1/jobs", content=endless()).status_code == 413
+
+
+def test_a_body_that_stops_coming_is_given_up(world: World, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(application, "SILENT_S", 0.05)
+
+    async def stopping() -> Any:
+        yield b"{"
+        await asyncio.Event().wait()
+
+    for method, path in (("POST", "/v1/jobs"), ("PUT", f"/v1/sources/{'0' * 64}")):
+        answer = asyncio.run(answered(as_user(world.app(), 0), method, path, stopping()))
+        assert "the body stopped coming" in answer
+    assert list(world.office.sources.folder.iterdir()) == []
+
+
+async def answered(app: Any, method: str, path: str, parts: Any) -> str:
+    """The answer's body to a request whose body comes in parts."""
+    found = b""
+
+    async def receive() -> dict[str, Any]:
+        return {"type": "http.request", "body": await anext(parts), "more_body": True}
+
+    async def send(message: dict[str, Any]) -> None:
+        nonlocal found
+        found += message.get("body", b"")
+
+    scope = {
+        "type": "http", "method": method, "path": path, "raw_path": path.encode(), "query_string": b"", "headers": [],
+        "http_version": "1.1", "scheme": "http", "root_path": "", "server": ("pool", 80), "client": None,
+    }  # fmt: skip
+    await app(scope, receive, send)
+    return found.decode()
 
 
 def test_a_fault_of_the_pool_says_where_it_stands_in_the_log_and_nothing_else(

@@ -24,6 +24,8 @@ from springtide.train import control
 _CREDENTIALS = struct.Struct("3i")
 _LEAVE_S = 2  # for which answers that are under way may go on when the server ends
 _BACKLOG = 1024
+_HEAD_S = 30.0  # within which the first request has begun
+_IDLE_S = 60  # between two requests
 
 
 class WithPeer(H11Protocol):
@@ -39,6 +41,12 @@ class WithPeer(H11Protocol):
             )
             peer = Peer(uid, pid)
         self.app_state = {**self.app_state, "peer": peer}
+        self.loop.call_later(_HEAD_S, self._still_nothing)
+
+    def _still_nothing(self) -> None:
+        """Who opens a connection and never asks is let go."""
+        if self.cycle is None:
+            self.transport.close()
 
 
 @dataclass(frozen=True, slots=True)
@@ -59,7 +67,7 @@ def listen_at(text: str, cert: Path | None = None, key: Path | None = None, wher
     """`127.0.0.1:7070`. UserError: no address; a public one without TLS; TLS that cannot be used."""
     host, _, port = text.rpartition(":")
     host = host.strip("[]")
-    if not host or not port.isdecimal() or int(port) > 65535:
+    if not host or not port.isdecimal() or not 1 <= int(port) <= 65535:
         raise UserError(f'{where}: "{text}" is no address; write 127.0.0.1:7070')
     if (cert is None) != (key is None):
         raise UserError(f"{where}: TLS wants both --tls-cert and --tls-key")
@@ -132,7 +140,7 @@ def listener(app: ASGIApp, listen: Listen | None = None, **options: Any) -> List
     return Listener(
         uvicorn.Config(
             app, http=WithPeer, ws="none", loop="asyncio", proxy_headers=False, server_header=False, log_config=None,
-            access_log=False, timeout_graceful_shutdown=_LEAVE_S, backlog=_BACKLOG,
+            access_log=False, timeout_graceful_shutdown=_LEAVE_S, backlog=_BACKLOG, timeout_keep_alive=_IDLE_S,
             ssl_certfile=str(listen.cert) if listen and listen.cert else None,
             ssl_keyfile=str(listen.key) if listen and listen.key else None, **options,
         )

@@ -135,7 +135,7 @@ class _Server:
         for number in (signal.SIGTERM, signal.SIGINT):
             self._events.add_signal_handler(number, self._ending.set)
         listen = self._options.listen
-        hosts = frozenset[str]() if listen is None else gate.hosts(listen.host, sockets[1].getsockname()[1])
+        hosts = None if listen and listen.cert else gate.hosts(listen.host, listen.port) if listen else frozenset[str]()
         desk = Desk(Jobs(self._office), Administration(self._office), self.health, self._down)
         services = Services(
             self._office, desk, gate.Gate(self._office.tokens, gate.Rates(), hosts), Logs(self._at / "logs"),

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import contextlib
 import hashlib
 import logging
@@ -33,6 +34,7 @@ from springtide.pool.rows import Row
 from springtide.spec.errors import SpringtideError
 
 MOST_BODY_BYTES = 16 * 2**20
+SILENT_S = 60.0  # between two parts of a body
 JSON = "application/json"
 _log = logging.getLogger("springtide.pool.api")
 Answer = Callable[[Request, Route, Identity], Awaitable[Response]]
@@ -223,7 +225,7 @@ class _Streams:
             await run_in_threadpool(sources.touch, digest)
             return Response(msgspec.json.encode({"digest": digest}), 200, media_type=JSON)
         with await run_in_threadpool(sources.receive, digest) as coming:
-            async for chunk in request.stream():
+            async for chunk in _chunks(request):
                 await run_in_threadpool(coming.feed, chunk)
             new = await run_in_threadpool(coming.finish)
         await run_in_threadpool(self._services.office.audit.note, who.name, f"sources.put {digest}")
@@ -267,8 +269,15 @@ async def body(request: Request, most_bytes: int) -> bytes:
 
 
 async def _chunks(request: Request) -> AsyncIterator[bytes]:
-    async for chunk in request.stream():
-        yield chunk
+    """Malformed: nothing came for long, so nobody holds a place here by saying nothing."""
+    coming = request.stream()
+    while True:
+        try:
+            yield await asyncio.wait_for(anext(coming), SILENT_S)
+        except StopAsyncIteration:
+            return
+        except TimeoutError:
+            raise Malformed(f"the body stopped coming for {SILENT_S:g} s; send it again") from None
 
 
 def read_query(request: Request, route: Route) -> Any:

@@ -41,11 +41,11 @@ def identity_of(peer: Peer) -> Identity:
 
 @dataclass(frozen=True, slots=True)
 class Gate:
-    """`hosts`: names by which the TCP listener may be called, with its port."""
+    """`hosts`: names by which the TCP listener may be called, with its port; None: any, since TLS proves the name."""
 
     tokens: Tokens
     rates: Rates
-    hosts: frozenset[str] = frozenset()
+    hosts: frozenset[str] | None = frozenset()
 
     def identify(self, scope: Mapping[str, Any]) -> Identity:
         """Who asks; a token goes before the user of the socket. Unauthenticated: a token that is not good."""
@@ -60,7 +60,7 @@ class Gate:
 
     def check_host(self, scope: Mapping[str, Any]) -> None:
         """Malformed: a page of another site may not ask in the name of its reader (DNS rebinding)."""
-        if peer_of(scope) is not None:
+        if self.hosts is None or peer_of(scope) is not None:
             return
         host = (_header(scope, b"host") or "").lower()
         if host not in self.hosts:
@@ -69,10 +69,10 @@ class Gate:
             )
 
 
-def hosts(host: str, port: int, also: tuple[str, ...] = ()) -> frozenset[str]:
-    """What may stand in a Host header for a listener at that address."""
-    names = {host.lower(), *also} | (_LOCAL_HOSTS if host in ("0.0.0.0", "::", "[::]", *_LOCAL_HOSTS) else frozenset())
-    return frozenset(f"{name}:{port}" for name in names) | (frozenset(names) if port in (80, 443) else frozenset())
+def hosts(host: str, port: int) -> frozenset[str]:
+    """What may stand in a Host header for a listener at that address of this machine alone."""
+    names = _LOCAL_HOSTS | {f"[{host}]" if ":" in host else host.lower()}
+    return frozenset(f"{name}:{port}" for name in names) | (names if port == 80 else frozenset())
 
 
 def peer_of(scope: Mapping[str, Any]) -> Peer | None:
