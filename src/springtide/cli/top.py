@@ -24,7 +24,7 @@ if TYPE_CHECKING:
 
 _LOOK_S = 1.0
 _WINDOW_S = 10.0  # over which steps per second are counted
-_ONCE_S = 0.5  # between the two looks that a speed takes
+_ONCE_S = 1.0  # between the two looks that a speed takes
 _QUIT = {b"q", b"Q", b"\x03", b"\x1b"}
 _JOBS_KNOWN = 500  # whose sizes are asked for; nodes of more than these are drawn by what they hold
 
