@@ -124,7 +124,7 @@ async def _guarded(services: Services, request: Request, route: Route, answer: A
         return problems.of(error)
     except Exception:
         fault = secrets.token_hex(4)
-        _log.exception("fault %s: %s %s", fault, request.method, request.url.path)
+        _log.exception("fault %s: %s %r", fault, request.method, request.url.path)
         detail = f"this is a fault of the pool itself; its log has all about it under {fault}"
         return problems.problem(500, "Fault", detail)
 
