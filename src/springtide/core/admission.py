@@ -18,7 +18,9 @@ from springtide.core.reasons import Reason
 from springtide.core.resources import FloatArray, IntArray
 from springtide.core.shares import Line, Queue
 
-ROUNDS = 4  # reclaiming may take from a class that was served before, which is then served again
+ROUNDS = (
+    4  # reclaiming may take from a class that was served before, and moves may make room for it: it is served again
+)
 
 
 def admit(draft: Draft) -> None:
@@ -31,12 +33,14 @@ def admit(draft: Draft) -> None:
     blocked: dict[int, list[Queue]] = {}  # class -> who was refused, in that order
     for _ in range(ROUNDS):
         door.reserved = None
-        seen = len(door.stopped)
+        seen, tidied = len(door.stopped), door.tidied
         for priority in range(int(draft.jobs.priority[rows].max()), -1, -1):
             blocked[priority] = _serve(door, priority) if priority else auction.serve(door)
-        if not any(draft.count[row] < draft.need[row] for row in door.stopped[seen:]):
+        if door.tidied == tidied and not any(draft.count[row] < draft.need[row] for row in door.stopped[seen:]):
             break
         rows = shares.lacking(draft)
+        if not len(rows):
+            return
     waiting.explain(door, [queue for priority in sorted(blocked, reverse=True) for queue in blocked[priority]])
 
 
@@ -86,10 +90,12 @@ class _Turns:
     def serve(self) -> list[Queue]:
         """Until nobody more can be admitted; returns who waits."""
         while True:
-            seen, started = len(self.door.stopped), False
+            seen, tidied, started = len(self.door.stopped), self.door.tidied, False
             while queue := self.line.pop():
                 started |= self._head(queue)
-            if self._came_free(seen):
+            if self._came_free(seen) or self.door.tidied > tidied:
+                self._again(self.blocked)
+                self._again(self.barred)
                 continue
             if not (started and self.barred):
                 break
@@ -194,8 +200,6 @@ class _Turns:
         stopped = [row for row in self.door.stopped[seen:] if priority[row] >= priority[self.rows[0]]]
         if not stopped:
             return False
-        self._again(self.blocked)
-        self._again(self.barred)
         mine = [row for row in stopped if priority[row] == priority[self.rows[0]]]
         self.line.add(self.draft, np.array([row for row in mine if self.draft.count[row] < self.draft.need[row]], int))
         return True

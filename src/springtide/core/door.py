@@ -8,7 +8,7 @@ from functools import cached_property
 
 import numpy as np
 
-from springtide.core import claims, placement, preemption, shrink, together
+from springtide.core import claims, placement, preemption, shrink, tidy, together
 from springtide.core.claims import Claim
 from springtide.core.draft import Draft
 from springtide.core.holdings import Holdings
@@ -33,9 +33,19 @@ class Door:
         self.blocked: list[Queue] = []  # who waits for room, of the classes that were served
         self._empty_room: dict[tuple[int, int], float] = {}  # (shape, count) -> how many an empty pool holds
         self.stopped: list[int] = []  # who was preempted or suspended in this pass
+        self.tidied = 0  # claims for which others were moved
+        self._untidy: set[tuple[int, ...]] = set()  # claims for which no moves were found
 
     def take(self, claim: Claim) -> int:
         """Admits the claim if room is found: all its replicas or none (a service: what fits). Returns how many."""
+        got = self._take(claim)
+        if claim.partial and got < claim.count:
+            one = replace(claim, count=1)
+            while got < claim.count and (where := self._tidied(one)):
+                got += self._settle(one, claims.settle(self.draft, one, where))
+        return got
+
+    def _take(self, claim: Claim) -> int:
         draft = self.draft
         slots: list[Slot] = placement.choose(draft, claim.row, claim.count, claim.most)
         if len(slots) < claim.count:
@@ -45,6 +55,9 @@ class Door:
                     return 0
                 claim = replace(claim, count=count)
             slots = slots if len(slots) == claim.count else self._made_room(claim)
+        return self._settle(claim, slots)
+
+    def _settle(self, claim: Claim, slots: list[Slot]) -> int:
         if slots:
             self.holdings.take(claim.row, slots, Reason("there is room for {}", (Replicas(len(slots)),)))
             self.quota.count(claim.team, claim.amount)
@@ -107,7 +120,9 @@ class Door:
         """Whether room could be made for all of the claim (of a service's: for any)."""
         free = claims.fits(self.draft, claim, self.draft.free, self.draft.device_free).sum()
         wanted = 1 if claim.partial else claim.count
-        return bool(free >= wanted) or self.reach(claim) >= wanted
+        if free >= wanted or self.reach(claim) >= wanted:
+            return True
+        return self._moves(replace(claim, count=wanted)) is not None
 
     def fits_empty(self, claim: Claim) -> bool:
         """Whether the living nodes would hold the claim if nothing else ran."""
@@ -136,8 +151,35 @@ class Door:
         return np.where(alive, nodes.capacity, 0.0), np.where(there & alive, 1.0, -np.inf)
 
     def _made_room(self, claim: Claim) -> list[Slot]:
-        where = shrink.make_room(self.holdings, claim)
+        where = shrink.make_room(self.holdings, claim) or self._tidied(claim)
         if not where:
             where, stopped = preemption.make_room(self.holdings, self.quota, claim, set(self.stopped))
             self.stopped += stopped
         return claims.settle(self.draft, claim, where)
+
+    def _tidied(self, claim: Claim) -> dict[int, int]:
+        """Moves elastic workers so that the claim fits, and says where; {} and no change if that is not to be had."""
+        moves = self._moves(claim)
+        if moves is None:
+            return {}
+        tidy.carry_out(self.holdings, claim, moves)
+        self.tidied += 1
+        return moves.where
+
+    def _moves(self, claim: Claim) -> tidy.Moves | None:
+        """What is to be moved so that the claim fits. Spot jobs take what room there is."""
+        draft, held = self.draft, self.reserved
+        alike = -1 if claim.most is None and not draft.count[claim.row] else claim.row
+        holder = -1 if held is None else held.row
+        shape = int(draft.jobs.shape[claim.row])
+        key = (self.holdings.version, alike, holder, shape, claim.count, claim.priority)
+        if not claim.priority or key in self._untidy:
+            return None
+
+        def limit(row: int, request: FloatArray) -> FloatArray | None:
+            return None if held is None or held.row in (row, claim.row) else held.most(draft, row, request)
+
+        moves = tidy.find(self.holdings, claim, limit)
+        if moves is None:
+            self._untidy.add(key)
+        return moves

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable
+
 import numpy as np
 
 from springtide.core import claims, filling, resources, wishes
@@ -80,11 +82,16 @@ def make_room(holdings: Holdings, claim: Claim) -> dict[int, int]:
 
 def give_way(holdings: Holdings, claim: Claim, indices: IntArray) -> None:
     """Surplus at these entries of the table goes to the claim."""
+    give_slots(holdings, claim, [(int(holdings.row[index]), holdings.slot(index)) for index in indices.tolist()])
+
+
+def give_slots(holdings: Holdings, claim: Claim, given: Iterable[tuple[int, Slot]]) -> None:
+    """As `give_way`, of (row, slot)."""
     draft = holdings.draft
-    given: dict[int, list[Slot]] = {}
-    for index in indices.tolist():
-        given.setdefault(int(holdings.row[index]), []).append(holdings.slot(index))
-    for row, slots in given.items():
+    by_row: dict[int, list[Slot]] = {}
+    for row, slot in given:
+        by_row.setdefault(row, []).append(slot)
+    for row, slots in by_row.items():
         left = int(draft.count[row]) - len(slots)
         holdings.give(row, slots, Reason("shrinks to {} for {} ({})", (Replicas(left), *title(draft, claim.row))))
 

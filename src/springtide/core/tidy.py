@@ -1,0 +1,170 @@
+"""Defragmentation: elastic workers stand elsewhere where a blocked minimum then fits, before anybody is preempted.
+
+Training loses nothing by a move but its restart. So the room that is free in pieces is put together: halves of two GPUs
+become a whole one, cores of two nodes come to lie on one. All surplus is taken to be gone meanwhile, as it gives way to
+any minimum; of it goes what stands in the way in the end.
+"""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+
+import numpy as np
+
+from springtide.core import claims, placement, preemption, resources, shrink, wishes
+from springtide.core.claims import Claim
+from springtide.core.draft import Draft, bits, book
+from springtide.core.holdings import Holdings
+from springtide.core.reasons import Reason
+from springtide.core.resources import GPU, SLACK, BoolArray, FloatArray, IntArray
+from springtide.core.snapshot import TRAINING, Slot
+
+MOST_PLACES = 8  # for a claim, that are looked at
+STANDSTILL = 0.05  # of a job's time that its moves may cost it
+Limit = Callable[[int, FloatArray], FloatArray | None]  # (row, request) -> (N,) replicas that it may have on each node
+
+
+@dataclass(frozen=True, slots=True)
+class Moves:
+    """Who stands elsewhere, and which surplus goes, so that a claim fits `where`: node -> replicas."""
+
+    where: dict[int, int]
+    leaving: list[tuple[int, Slot]]
+    coming: list[tuple[int, Slot]]
+    shrinking: list[tuple[int, Slot]]
+
+
+def movable(draft: Draft, claim: Claim) -> BoolArray:
+    """(J,) elastic training of no better class that loses nothing by a stop and was not moved a moment ago."""
+    jobs = draft.jobs
+    found: BoolArray = (jobs.kind == TRAINING) & (draft.count > 0) & (jobs.maximum > jobs.minimum)
+    found &= (jobs.priority <= claim.priority) & (jobs.unsaved_s == 0) & np.isnan(jobs.stages).any(axis=1)
+    fresh = (jobs.running == 0) | (jobs.resized_s <= np.nan_to_num(jobs.started_s, nan=np.inf))
+    found &= fresh | (draft.now_s - jobs.resized_s >= np.nan_to_num(jobs.restart_s) / STANDSTILL)
+    found[claim.row] = False
+    return found
+
+
+def find(holdings: Holdings, claim: Claim, limit: Limit) -> Moves | None:
+    """The first way that is found to let the claim fit by moves; None where there is none. Changes nothing."""
+    draft = holdings.draft
+    may = movable(draft, claim)
+    if not may.any() or not preemption.enough(holdings, claim, np.zeros(0, dtype=np.int64)):
+        return None
+    surplus = shrink.order(holdings, claim)
+    base = np.flatnonzero(may[holdings.row] & ~holdings.surplus())
+    base = base[np.lexsort((-holdings.place[base], holdings.row[base], holdings.share[holdings.row[base]]))]
+    room = claims.fits(draft, claim, *holdings.without(np.concatenate([surplus, base])))
+    if room.sum() < claim.count:
+        return None
+    free, device_free = holdings.without(surplus)
+    for where in _places(draft, claim, room, claims.fits(draft, claim, free, device_free), free):
+        moves = _moves(holdings, claim, where, surplus, base, limit)
+        if moves is not None:
+            return moves
+    return None
+
+
+def carry_out(holdings: Holdings, claim: Claim, moves: Moves) -> None:
+    """Moves who has to, and takes the surplus that is in the way: the claim fits afterwards."""
+    draft = holdings.draft
+    for row in dict.fromkeys(row for row, _ in moves.leaving):
+        before = [slot for each, slot in moves.leaving if each == row]
+        after = [slot for each, slot in moves.coming if each == row]
+        reason = _because(draft, claim, row, before, after)
+        holdings.give(row, before, reason)
+        holdings.take(row, after, reason)
+    shrink.give_slots(holdings, claim, moves.shrinking)
+
+
+def _places(
+    draft: Draft, claim: Claim, room: FloatArray, now: FloatArray, free: FloatArray
+) -> Iterator[dict[int, int]]:
+    """node -> replicas: all that fits where it does now (N,), the rest where least is lacking for one of `room`."""
+    lack = resources.dominant(np.maximum(claim.request - free, 0.0), draft.nodes.total())
+    nodes = np.flatnonzero(room > now)
+    nodes = nodes[np.lexsort((nodes, lack[nodes]))]
+    for skipped in range(min(MOST_PLACES, len(nodes))):
+        where = {node: int(now[node]) for node in np.flatnonzero(now).tolist()}
+        left = claim.count - sum(where.values())
+        for node in nodes[skipped:].tolist():
+            more = min(int(room[node] - now[node]), left)
+            where[node] = where.get(node, 0) + more
+            left -= more
+            if not left:
+                yield where
+                break
+
+
+def _moves(
+    holdings: Holdings, claim: Claim, where: dict[int, int], surplus: IntArray, base: IntArray, limit: Limit
+) -> Moves | None:
+    """Who must leave these nodes and where they go; None where one of them finds no room."""
+    draft = holdings.draft
+    both = np.concatenate([surplus, base])
+    chosen = np.array(claims.fewest(holdings, claim, where, both, np.arange(len(both))), dtype=np.int64)
+    leaving = both[chosen[chosen >= len(surplus)]]
+    if not len(leaving):
+        return None
+    free, device_free = (one.copy() for one in holdings.without(np.concatenate([surplus, leaving])))
+    settled = placement.settle(Counter(where).elements(), claim.request, device_free)
+    book(free, device_free, claim.request, settled, -1)
+    coming: list[tuple[int, Slot]] = []
+    for index in leaving[::-1].tolist():  # the largest first
+        row = int(holdings.row[index])
+        slot = _elsewhere(draft, row, free, device_free, limit)
+        if slot is None:
+            return None
+        book(free, device_free, draft.request(row), [slot], -1)
+        coming.append((row, slot))
+    taken = [(claim.row, slot) for slot in settled] + coming
+    shrinking = _in_the_way(holdings, surplus, leaving, taken)
+    return Moves(where, [(int(holdings.row[at]), holdings.slot(at)) for at in leaving.tolist()], coming, shrinking)
+
+
+def _elsewhere(draft: Draft, row: int, free: FloatArray, device_free: FloatArray, limit: Limit) -> Slot | None:
+    """A place for one replica: where the job wishes and is already, and then where it fits tightest."""
+    request = draft.request(row)
+    room = np.where(placement.allowed(draft, row), placement.room(free, device_free, request), 0.0)
+    most = limit(row, request)
+    nodes = np.flatnonzero((room if most is None else np.minimum(room, most)) >= 1)
+    if not len(nodes):
+        return None
+    nodes = wishes.first(draft, row, nodes)
+    own = np.isin(nodes, [slot.node for slot in draft.holding(row)])
+    left = resources.dominant(np.where(request > 0, free[nodes], 0.0), draft.nodes.total())
+    node = int(nodes[np.lexsort((nodes, left, ~own))[0]])
+    return placement.settle([node], request, device_free)[0]
+
+
+def _in_the_way(
+    holdings: Holdings, surplus: IntArray, leaving: IntArray, taken: list[tuple[int, Slot]]
+) -> list[tuple[int, Slot]]:
+    """The surplus that must go for these slots to be taken, in the order in which it is."""
+    draft = holdings.draft
+    free, device_free = (one.copy() for one in holdings.without(leaving))
+    for row, slot in taken:
+        book(free, device_free, draft.request(row), [slot], -1)
+    least = -SLACK * (1 + np.where(np.isfinite(draft.nodes.capacity), draft.nodes.capacity, 0.0))
+    least[:, GPU] = -np.inf  # GPUs are looked at one by one
+    found = []
+    for index in surplus[np.isin(holdings.node[surplus], [slot.node for _, slot in taken])].tolist():
+        row, slot = int(holdings.row[index]), holdings.slot(index)
+        asked = draft.request(row) > 0
+        full = (free[slot.node] < least[slot.node])[asked].any()
+        if full or (device_free[slot.node, bits(slot.devices)] < -SLACK).any():
+            book(free, device_free, draft.request(row), [slot], +1)
+            found.append((row, slot))
+    return found
+
+
+def _because(draft: Draft, claim: Claim, row: int, before: list[Slot], after: list[Slot]) -> Reason:
+    names = draft.nodes.names
+    there = " and ".join(dict.fromkeys(names[slot.node] for slot in after))
+    if {slot.node for slot in after} == {slot.node for slot in before}:
+        there = f"other GPUs of {there}" if before[0].devices else there
+    whole = claim.request[GPU] >= 1 and 0 < draft.request(row)[GPU] < 1
+    made = "make a whole GPU free" if whole else "make room"
+    return Reason("moves to {} to {} for {} ({})", (there, made, *shrink.title(draft, claim.row)))
