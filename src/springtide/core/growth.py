@@ -74,11 +74,12 @@ class _Dealing:
 
     def grow(self) -> bool:
         """Free room, to whom a replica is worth most: first the sizes, then each job's places at once."""
-        room = {shape: self._free(shape) for shape in np.unique(self.shapes).tolist()}
+        gaining = self._gaining()
+        room = {shape: self._free(shape) for shape in np.unique(self.shapes[gaining]).tolist()}
         counts = self.draft.count[self.worth.rows].tolist()
         heap: list[tuple[float, int, int]] = []
         order: dict[int, None] = {}
-        for e in np.flatnonzero([room[shape] >= 1 for shape in self.shapes.tolist()]).tolist():
+        for e in gaining.tolist():
             self._offer(heap, e, counts[e], room[int(self.shapes[e])])
         while heap:
             _, e, size = heapq.heappop(heap)
@@ -95,6 +96,12 @@ class _Dealing:
             if failed >= TRIES:
                 break
         return grown > 0
+
+    def _gaining(self) -> IntArray:
+        """Jobs of which some larger size is worth more than what they have."""
+        worth, counts = self.worth, self.draft.count[self.worth.rows]
+        larger = np.arange(worth.value.shape[1]) > counts[:, None]
+        return np.flatnonzero(np.max(worth.value, axis=1, where=larger, initial=-np.inf) > worth.now)
 
     def _place(self, e: int, size: int) -> bool:
         """The largest useful size up to this for which there are good places."""

@@ -23,13 +23,24 @@ LEAST_LEFT_S = 1.0
 APART_AT_MOST = 0.6
 
 
+def concerned(draft: Draft) -> IntArray:
+    """Elastic jobs that run as drafted and could grow, or could give to one of the same shape that could."""
+    jobs = draft.jobs
+    elastic = (jobs.kind == TRAINING) & (draft.count > 0) & (draft.count >= draft.need) & (jobs.maximum > draft.need)
+    rows = np.flatnonzero(elastic)
+    shapes = jobs.shape[rows]
+    grows = np.zeros(len(draft.snapshot.shapes.request), dtype=bool)
+    grows[shapes[draft.count[rows] < jobs.maximum[rows]]] = True
+    found: IntArray = rows[grows[shapes]]
+    return found
+
+
 class Worth:
-    """E elastic jobs that run as drafted. `value[e, n]` is what n replicas are worth, if they lie together."""
+    """E `concerned` jobs. `value[e, n]` is what n replicas are worth, if they lie together."""
 
     def __init__(self, draft: Draft) -> None:
         jobs, self.draft = draft.jobs, draft
-        elastic = (jobs.kind == TRAINING) & (draft.count > 0) & (draft.count >= draft.need)
-        self.rows: IntArray = np.flatnonzero(elastic & (jobs.maximum > draft.need))
+        self.rows: IntArray = concerned(draft)
         self.share = resources.dominant(draft.snapshot.shapes.request[jobs.shape[self.rows]], draft.nodes.total())
         self.share = np.maximum(self.share, 1e-12)
         curves = draft.snapshot.curves
