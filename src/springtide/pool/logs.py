@@ -15,6 +15,7 @@ from springtide.pool.refusals import Unknown
 from springtide.spec.job import Kind
 
 _LOOK_S = 0.5  # between looks for replicas that are new, and for the end of the job
+_IDLE_LOOKS = 4
 _MOST_WAITING = 1000  # lines that were read and not fetched yet
 
 
@@ -43,6 +44,7 @@ class Logs:
         waiting: queue.Queue[str] = queue.Queue(_MOST_WAITING)
         mark, wanted = replica is None and _many(record), self._wanted(record, replica)
         known = set(files.replicas(self._of(record))) - set(wanted)
+        first, readers, idle = frozenset(wanted), list[threading.Thread](), 0
         try:
             while not stop.is_set():
                 if replica is None:
@@ -50,12 +52,16 @@ class Logs:
                 for name in wanted:
                     if name not in known:
                         known.add(name)
-                        words = (self._of(record), name, lines, mark, waiting, stop)
-                        threading.Thread(target=_read, args=words, daemon=True).start()
+                        count = lines if name in first else None  # of who came later, all
+                        words = (self._of(record), name, count, mark, waiting, stop)
+                        readers.append(threading.Thread(target=_read, args=words, daemon=True))
+                        readers[-1].start()
                 ended = over()
                 found = _taken(waiting)
                 yield found
-                if ended and not found:
+                idle = 0 if found else idle + 1
+                # A log whose writer died has no end that could be waited for.
+                if ended and idle > (_IDLE_LOOKS if any(one.is_alive() for one in readers) else 0):
                     return
         finally:
             stop.set()
@@ -73,7 +79,9 @@ class Logs:
         return [replica]
 
 
-def _read(folder: Path, name: str, lines: int, mark: bool, waiting: queue.Queue[str], stop: threading.Event) -> None:
+def _read(
+    folder: Path, name: str, lines: int | None, mark: bool, waiting: queue.Queue[str], stop: threading.Event
+) -> None:
     for line in files.follow(folder, name, stop, lines):
         while not stop.is_set():
             with contextlib.suppress(queue.Full):

@@ -19,6 +19,7 @@ FLOOD_BYTES_PER_S = 4_000_000
 TAIL_LINES = 20
 _LINE_BYTES = 2000  # a longer line is cut in a tail
 _LOOK_S = 0.2  # between looks at a file that grows: a file system tells nobody else
+_LOOKED_BYTES = 1 << 16  # for the end of the last whole line
 _ENDED = ".ended"
 
 
@@ -66,25 +67,29 @@ class Writer:
         self._path.with_suffix(_ENDED).touch()
 
 
-def tail(folder: Path, replica: str, lines: int) -> list[str]:
-    """The last lines of a replica, the oldest first; none where it wrote nothing."""
+def tail(folder: Path, replica: str, lines: int, before: int | None = None) -> list[str]:
+    """The last lines of a replica, the oldest first; none where it wrote nothing.
+
+    `before`: only up to that place in its newest file.
+    """
     found: deque[str] = deque(maxlen=lines)
     for number in range(KEPT):
-        held = _last_lines(_numbered(folder / f"{replica}.log", number), lines - len(found))
+        held = _last_lines(_numbered(folder / f"{replica}.log", number), lines - len(found), None if number else before)
         found.extendleft(reversed(held))
         if len(found) >= lines:
             break
     return list(found)
 
 
-def follow(folder: Path, replica: str, stop: threading.Event, lines: int = 0) -> Iterator[str]:
-    """The last `lines`, then each new one, until the replica has ended and all is told, or `stop` is set."""
+def follow(folder: Path, replica: str, stop: threading.Event, lines: int | None = None) -> Iterator[str]:
+    """The last `lines` (None: all), then each new one, until the replica has ended and all is told, or `stop`."""
     path = folder / f"{replica}.log"
     rest, held = b"", _Held(path)
-    yield from tail(folder, replica, lines)
-    if lines:
-        held.skip()
     try:
+        if lines is not None:
+            # The place comes first: what is written while the last lines are told is told after them.
+            place = held.skip()
+            yield from tail(folder, replica, lines, place)
         while True:
             over = path.with_suffix(_ENDED).exists()  # looked at before reading: nothing comes after it
             block = held.read()
@@ -113,10 +118,14 @@ class _Held:
     def __init__(self, path: Path) -> None:
         self._path, self._handle = path, -1
 
-    def skip(self) -> None:
-        """Go on from the end of what is there."""
-        if self._opened():
-            os.lseek(self._handle, 0, os.SEEK_END)
+    def skip(self) -> int:
+        """Go on from the end of the last whole line that is there; the place of it."""
+        if not self._opened():
+            return 0
+        size = os.fstat(self._handle).st_size
+        before = max(0, size - _LOOKED_BYTES)
+        end = before + os.pread(self._handle, size - before, before).rfind(b"\n") + 1
+        return os.lseek(self._handle, end, os.SEEK_SET)
 
     def read(self) -> bytes:
         if not self._opened():
@@ -144,12 +153,12 @@ class _Held:
             self._handle = -1
 
 
-def _last_lines(path: Path, lines: int) -> list[str]:
+def _last_lines(path: Path, lines: int, before: int | None = None) -> list[str]:
     try:
         with path.open("rb") as file:
-            size = file.seek(0, os.SEEK_END)
-            file.seek(max(0, size - max(1, lines) * _LINE_BYTES))
-            text = file.read().decode(errors="replace")
+            end = file.seek(0, os.SEEK_END) if before is None else before
+            begin = file.seek(max(0, end - max(1, lines) * _LINE_BYTES))
+            text = file.read(max(0, end - begin)).decode(errors="replace")
     except OSError:
         return []
     found = text.splitlines()[-lines:] if lines > 0 else []
