@@ -156,8 +156,8 @@ def test_nothing_of_the_last_minutes_is_forgotten(steps: list[tuple[float, float
         past.append((now_s, rate))
         seen, rate = seen.observed(new, now_s), new
     truth = max([rate] + [value for until_s, value in past if until_s > now_s - 300.0])
-    assert seen.lately(now_s - 300.0) >= truth
-    assert len(seen.recent) > 20 or seen.lately(now_s - 300.0) == truth
+    assert seen.lately(now_s - 300.0)[0] >= truth
+    assert len(seen.recent) > 20 or seen.lately(now_s - 300.0)[0] == truth
 
 
 def test_whole_nodes_come_free_when_replicas_are_given_up_and_two_nodes_keep_one() -> None:

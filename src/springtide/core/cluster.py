@@ -17,6 +17,7 @@ from springtide.core.curves import CurveTable, prior
 from springtide.core.draft import book, remove_last
 from springtide.core.fragments import Mix
 from springtide.core.load import Load
+from springtide.core.loads import Loads
 from springtide.core.market import Prices, charged
 from springtide.core.plan import Plan, Verb
 from springtide.core.resources import GPU, FloatArray
@@ -47,7 +48,7 @@ class Cluster:
         self.device_free = _devices(nodes)
         self.held: list[tuple[Slot, ...]] = []
         self.rows: dict[str, int] = {}
-        self.loads: dict[int, Load] = {}
+        self.loads = Loads()
         self.names: list[str] = []
         self.curves = CurveTable()
         self._shapes = _ShapeTable()
@@ -62,7 +63,7 @@ class Cluster:
         nodes = replace(snapshot.nodes, alive=snapshot.nodes.alive.copy())
         cluster = cls(nodes, snapshot.teams, snapshot.prices, snapshot.settings)
         cluster.free, cluster.device_free = snapshot.free.copy(), snapshot.device_free.copy()
-        cluster.held, cluster.names, cluster.loads = list(snapshot.held), list(jobs.names), dict(jobs.loads)
+        cluster.held, cluster.names, cluster.loads = list(snapshot.held), list(jobs.names), jobs.loads.own()
         cluster.curves, cluster._shapes = CurveTable.of(snapshot.curves), _ShapeTable.of(snapshot.shapes)
         cluster._columns = {name: getattr(jobs, name).copy() for name in _COLUMNS}
         cluster._stages = jobs.stages.copy()
@@ -175,7 +176,7 @@ class Cluster:
         """A snapshot of its own arrays, which later changes do not touch."""
         seen = self.snapshot(now_s)
         columns = {name: column.copy() for name, column in self._columns.items()}
-        jobs = Jobs(names=list(self.names), stages=self._stages.copy(), loads=dict(self.loads), **columns)
+        jobs = Jobs(names=list(self.names), stages=self._stages.copy(), loads=self.loads.own(), **columns)
         nodes = replace(self.nodes, alive=self.nodes.alive.copy())
         shapes = replace(seen.shapes, seen=seen.shapes.seen.copy())
         return replace(

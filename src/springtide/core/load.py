@@ -69,12 +69,12 @@ class Load:
             return 0.0
         return max(self._expected(one) for one in range(bin_of(from_s), bin_of(until_s) + 1))
 
-    def lately(self, since_s: float) -> float:
-        """The highest rate that was in force after that moment, the present one included."""
+    def lately(self, since_s: float) -> tuple[float, float]:
+        """The highest rate that was in force after that moment, the present one included, and until when it was."""
         for until_s, rate in self.recent:
             if until_s > since_s:
-                return max(rate, self.rate)
-        return self.rate
+                return max(rate, self.rate), until_s
+        return self.rate, math.inf
 
     def _expected(self, at: int) -> float:
         usual = self._usual(self.usual, at)

@@ -13,7 +13,7 @@ import numpy as np
 
 from springtide.core.curves import Curves
 from springtide.core.fragments import Mix
-from springtide.core.load import Load
+from springtide.core.loads import Loads
 from springtide.core.market import Prices
 from springtide.core.resources import BoolArray, FloatArray, IntArray
 from springtide.core.settings import Settings
@@ -99,7 +99,7 @@ class Jobs:
     bid_core: FloatArray  # spot: per core-hour
     bid_gpu: FloatArray  # spot: per gpu-hour
     stages: FloatArray  # (J, 4) seconds of an iteration spent on disk, cpu, gpu, network; nan where unknown
-    loads: Mapping[int, Load] = field(default_factory=dict)  # of services: row -> measured load
+    loads: Loads = field(default_factory=Loads)  # of services: row -> measured load
 
 
 @dataclass(frozen=True, slots=True)

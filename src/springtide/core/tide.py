@@ -34,16 +34,12 @@ def need(draft: Draft) -> None:
 def wanted(snapshot: Snapshot) -> tuple[IntArray, IntArray, IntArray]:
     """Rows of services with a load; the replicas that each needs; and how many of those it holds it may keep."""
     jobs, settings, now_s = snapshot.jobs, snapshot.settings, snapshot.now_s
-    loads = list(jobs.loads.values())
-    rows = np.fromiter(jobs.loads, dtype=np.int64, count=len(loads))
-    since_s, until_s = now_s - settings.scale_down_after_s, now_s + settings.lookahead_s
-    headroom = [settings.headroom if load.headroom is None else load.headroom for load in loads]
-    scale = (1.0 + np.array(headroom)) / np.array([load.per_replica for load in loads])
-    rate = np.array([load.rate for load in loads])
-    now = np.maximum(rate, [load.soon(now_s, until_s) for load in loads])
-    before = [max(load.lately(since_s), load.soon(since_s, now_s)) for load in loads]
-    needed, kept = (_whole(one * scale, snapshot, rows) for one in (now, np.maximum(now, before)))
-    return rows, needed, kept
+    known = jobs.loads.expected(now_s - settings.scale_down_after_s, now_s, now_s + settings.lookahead_s)
+    headroom = np.where(np.isnan(known.headroom), settings.headroom, known.headroom)
+    scale = (1.0 + headroom) / known.per_replica
+    now = np.maximum(known.rate, known.ahead)
+    needed, kept = (_whole(one * scale, snapshot, known.rows) for one in (now, np.maximum(now, known.before)))
+    return known.rows, needed, kept
 
 
 def next_fall_s(snapshot: Snapshot) -> float:
