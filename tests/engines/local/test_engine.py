@@ -5,7 +5,9 @@ from __future__ import annotations
 import json
 from pathlib import Path
 
+import running
 from engines.local.jobs import Seen, a_task, places
+from springtide.engines.local import logs
 
 
 def test_a_batch_replica_runs_and_its_exit_code_is_told(seen: Seen) -> None:
@@ -70,3 +72,24 @@ def test_who_does_not_end_in_time_is_made_to_with_all_that_he_started(seen: Seen
     seen.engine.stop(task.id, ["r1"], 0.2)
     end = seen.ended(task, "r1").exit
     assert (end.cause, end.asked, end.code) == ("did not end in time and was killed", True, None)
+
+
+def test_who_is_told_to_end_while_he_begins_ends(seen: Seen) -> None:
+    task, names = a_task("brief", command=("sleep", "1000")), [f"r{number}" for number in range(12)]
+    for name in names:
+        seen.engine.start(task, places(name))
+        seen.until(task, lambda job, name=name: job.replicas[name].pid, "it has a name")
+        seen.engine.stop(task.id, [name], 1000.0)
+    assert {seen.ended(task, name).exit.cause for name in names} == {"was killed by SIGTERM"}
+
+
+def test_what_is_forgotten_leaves_only_its_logs(seen: Seen) -> None:
+    task = a_task("brief", code="print('kept')")
+    seen.engine.start(task, places("r1"))
+    seen.ended(task, "r1")
+    seen.engine.forget(task.id, ["r1"])
+    assert seen.job(task).replicas == {}
+    seen.engine.forget(task.id)
+    running.wait_until(lambda: seen.engine.wait(0.02) or not seen.engine._jobs, "it is gone")
+    assert not (seen.engine.root / "jobs" / task.id).exists()
+    assert logs.tail(seen.engine.root / "logs" / task.id, "r1", 1) == ["kept"]

@@ -30,7 +30,7 @@ class Watched:
         self._arena: Arena | None = None
         self._steps: int | None = None
         self._microbatches: int | None = None
-        self._resumed = 0
+        self._resumed: int | None = None  # told by the run a moment after its arena is there
         self._last: StepRecord | None = None
         self._seconds: defaultdict[int, deque[float]] = defaultdict(lambda: deque(maxlen=_LATELY))
 
@@ -45,8 +45,10 @@ class Watched:
         arena = self._arena or self._open()
         if arena is None:
             return None
-        now = arena.now()
-        step = now.step - (now.kind == Kind.TRAIN) if now is not None else self._resumed
+        if self._resumed is None:
+            self._resumed = _resumed(self.folder)
+        now, resumed = arena.now(), self._resumed or 0
+        step = now.step - (now.kind == Kind.TRAIN) if now is not None else resumed
         self._read_steps(arena, step)
         loss = self._last.loss if self._last is not None else None
         return TrainingSeen(
@@ -57,7 +59,7 @@ class Watched:
             supervisor=arena.words[Word.SUPERVISOR] or None,
             workers=tuple(WorkerSeen(one["pid"], one["share"]) for one in runs.workers(arena)),
             step_s={workers: statistics.median(times) for workers, times in self._seconds.items()},
-            resumed_step=self._resumed,
+            resumed_step=resumed,
         )
 
     def wanted(self) -> int | None:
@@ -87,7 +89,7 @@ class Watched:
         except (ValueError, KeyError, TypeError, SpringtideError):
             os.close(arena.descriptor)
             return None
-        self._launched, self._arena, self._resumed = launched, arena, _resumed(self.folder)
+        self._launched, self._arena = launched, arena
         return arena
 
     def _read_steps(self, arena: Arena, step: int) -> None:
@@ -100,8 +102,8 @@ class Watched:
             self._last = before = record
 
 
-def _resumed(folder: Path) -> int:
-    """The step at which the run says that it began."""
+def _resumed(folder: Path) -> int | None:
+    """The step at which the run says that it began; None: it has not said it yet."""
     try:
         with (folder / "events.jsonl").open() as lines:
             for line in lines.read(_START_BYTES).splitlines():
@@ -110,4 +112,4 @@ def _resumed(folder: Path) -> int:
                     return int(event["resumed_step"])
     except (OSError, ValueError, KeyError):
         pass
-    return 0
+    return None

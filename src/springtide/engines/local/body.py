@@ -183,10 +183,13 @@ class Body:
         if not self.record.lives:
             return
         with contextlib.suppress(ProcessLookupError, PermissionError):
-            if self.order.main_only:
-                os.kill(self.record.pid, signal.SIGTERM)
-            else:
-                os.killpg(self.record.pid, signal.SIGTERM)
+            try:
+                if not self.order.main_only:
+                    os.killpg(self.record.pid, signal.SIGTERM)
+                    return
+            except ProcessLookupError:  # it has not made its group yet
+                pass
+            os.kill(self.record.pid, signal.SIGTERM)
 
     def kill(self, cause: str) -> None:
         """Make it end, for a reason."""

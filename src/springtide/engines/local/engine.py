@@ -259,11 +259,13 @@ class LocalEngine:
                 sockets.free(job.port)
 
     def _order(self, job: Held, task: Task, order: Order, workers: int) -> None:
-        at = job.folder.replica(order.replica)
-        at.mkdir(parents=True, exist_ok=True, mode=0o700)
         if job.kind == Kind.TRAINING:
             job.workers = workers
+            at, person = job.folder.attempt(order.replica), self._person(task.job)
+            at.mkdir(parents=True, exist_ok=True)
             save(at / LAUNCH, orders.launch(task, workers))
+            if person is not None:
+                person.own(job.folder.run)
         job.folder.write_order(order)
         job.read([order.replica])
 

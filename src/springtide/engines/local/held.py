@@ -93,7 +93,7 @@ class Held:
     def _result(self, name: str, record: Record) -> dict[str, Any] | None:
         """Of a training run: its report, or what can be said without one."""
         try:
-            report = json.loads((self.folder.replica(name) / REPORT).read_text())
+            report = json.loads((self.folder.attempt(name) / REPORT).read_text())
         except (OSError, ValueError):
             state = "interrupted" if record.asked or record.code == INTERRUPTED else "failed"
             return {"state": state, "message": record.tail[-1] if record.tail else record.cause}

@@ -66,7 +66,7 @@ def _order(
     job = task.job
     return Order(
         replica=place.replica,
-        argv=_argv(task, folder.replica(place.replica)),
+        argv=_argv(task, folder.attempt(place.replica)),
         environment=_environment(task, place, folder, person, gpus),
         revision=task.revision,
         node=place.node,

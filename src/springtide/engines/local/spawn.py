@@ -21,6 +21,7 @@ if TYPE_CHECKING:
 LISTEN_FIRST = 3  # systemd's convention: handed sockets begin there
 CANNOT_START = 127
 _ERROR, _GATE = 5, 6  # descriptors: by which a child says why it could not become the program, and where it waits
+_SIGNALS = (signal.SIGTERM, signal.SIGINT, signal.SIGCHLD, signal.SIGPIPE, signal.SIGHUP)
 _SPARE = 64  # descriptors are moved up there before they take their places
 
 
@@ -37,9 +38,12 @@ def fork(order: Order, folder: Folder, group: Group, limited: bool, main: int | 
     """A child that will be the replica. `limited`: the group limits it, so that rlimits need not."""
     gate_read, gate_write = os.pipe2(os.O_CLOEXEC)
     error_read, error_write = os.pipe2(os.O_CLOEXEC)
+    # A signal that comes before the child has let go of its parent's handlers waits until it has.
+    signal.pthread_sigmask(signal.SIG_BLOCK, _SIGNALS)
     pid = os.fork()
     if pid == 0:
         _child(order, folder, group if limited else None, (main, admin), gate_read, error_write)
+    signal.pthread_sigmask(signal.SIG_UNBLOCK, _SIGNALS)
     os.close(gate_read)
     os.close(error_write)
     os.set_blocking(error_read, False)
@@ -51,6 +55,11 @@ def _child(
 ) -> None:
     """Never returns."""
     try:
+        os.setsid()
+        signal.set_wakeup_fd(-1)
+        for number in _SIGNALS:
+            signal.signal(number, signal.SIG_DFL)
+        signal.pthread_sigmask(signal.SIG_UNBLOCK, _SIGNALS)
         names = _place(given, said, gate)
         if os.read(_GATE, 1):
             _become(order, folder, group, names)
@@ -63,9 +72,6 @@ def _child(
 
 
 def _become(order: Order, folder: Folder, group: Group | None, names: list[str]) -> None:
-    os.setsid()
-    for number in (signal.SIGTERM, signal.SIGINT, signal.SIGCHLD, signal.SIGPIPE, signal.SIGHUP):
-        signal.signal(number, signal.SIG_DFL)
     out = os.open(folder.replica(order.replica) / "out", os.O_RDWR)  # both ends: no death of a reader breaks it
     os.dup2(os.open(os.devnull, os.O_RDONLY), 0)
     os.dup2(out, 1)
@@ -104,7 +110,7 @@ def _prepare(order: Order, folder: Folder) -> Path:
     scratch.mkdir(parents=True, exist_ok=True)
     lock = os.open(folder.path, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
     fcntl.flock(lock, fcntl.LOCK_EX)
-    if not work.exists():
+    if not work.exists():  # under a lock, so that one copies and the others wait
         aside = work.with_name(f".{work.name}")
         shutil.rmtree(aside, ignore_errors=True)
         if order.source is None:
@@ -125,7 +131,6 @@ def _give(folder: Path, told: Mapping[str, Any] | None) -> None:
 
 def _place(given: tuple[int | None, int | None], said: int, gate: int) -> list[str]:
     """Put the handed sockets where the program looks for them, and close all else. Returns their names."""
-    signal.set_wakeup_fd(-1)
     names = [name for name, descriptor in zip(("main", "admin"), given, strict=True) if descriptor is not None]
     raised = [
         fcntl.fcntl(descriptor, fcntl.F_DUPFD, _SPARE) for descriptor in (said, gate, *given) if descriptor is not None

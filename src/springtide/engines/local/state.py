@@ -6,6 +6,7 @@
                   replicas/R/state.json     by the shim: pid and start time before the program begins, then its end
                   replicas/R/out            the FIFO that it writes into
                   replicas/R/admin.sock     where it answers /health and /metrics
+                  run/                      of training: the home of its runs; run/R/ what R reads and reports
                   work-REVISION/, scratch/R/, secrets/
     pool/logs/JOB/R.log                     stays when the job is forgotten
 
@@ -82,6 +83,10 @@ class Folder:
 
     def replica(self, name: str) -> Path:
         return self.path / "replicas" / name
+
+    def attempt(self, name: str) -> Path:
+        """Of a training job, in the home of its runs: what this process reads and reports."""
+        return self.run / name
 
     def work(self, revision: int) -> Path:
         return self.path / f"work-{revision}"
