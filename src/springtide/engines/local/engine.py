@@ -35,18 +35,21 @@ _AGAIN_S = 1.0  # between two shims started for one job
 
 class LocalEngine:
     """See the module. `home` is TIDE_HOME; `people` are the users of teams, where each team is to have its own.
+    `grouped`: control groups are used where the machine offers them.
 
     All methods but `wake` belong to one thread.
     """
 
-    def __init__(self, home: Path | None = None, virtual: str | None = None, people: People | None = None) -> None:
+    def __init__(
+        self, home: Path | None = None, virtual: str | None = None, people: People | None = None, grouped: bool = True
+    ) -> None:
         self.root = (home or homes.home()) / "pool"
         self._jobs_folder = self.root / "jobs"
         self._jobs_folder.mkdir(parents=True, exist_ok=True)
         self.pool = f"{os.getuid()}-{hashlib.sha256(str(self.root).encode()).hexdigest()[:8]}"
         self._nodes = machine.nodes(virtual)
         self._devices = machine.physical(self._nodes, len(gpus.devices()))
-        self._groups = cgroups.find(self.pool, self.root)
+        self._groups = cgroups.find(self.pool, self.root) if grouped else cgroups.Groups(self.pool)
         self._people = people
         self._selector = selectors.DefaultSelector()
         self._wake_read, self._wake_write = os.pipe2(os.O_NONBLOCK | os.O_CLOEXEC)
@@ -97,7 +100,7 @@ class LocalEngine:
         if not fresh:
             return
         self._check(task, known)
-        job = held.begin(folder, task.job, self.pool)
+        job = held.begin(folder, task.job, self.pool, bool(self._groups.version))
         if known is None:
             self._jobs[task.id] = job
         else:

@@ -109,13 +109,13 @@ class Held:
             self.arena = None
 
 
-def begin(folder: Folder, job: Job, pool: str) -> Held:
+def begin(folder: Folder, job: Job, pool: str, grouped: bool) -> Held:
     """A job that was not known: its folder, and what a successor of this engine must know."""
     folder.path.mkdir(parents=True, exist_ok=True)
     folder.path.chmod(0o711)  # a team's own user passes through to its working folder
     window_s = job.load.window_s if job.load else None
     about = {
-        "kind": str(job.kind), "service": job.kind == Kind.SERVICE, "pool": pool, "name": job.name,
+        "kind": str(job.kind), "service": job.kind == Kind.SERVICE, "pool": pool, "grouped": grouped, "name": job.name,
         "window_s": window_s, "gpu": job.resources.gpu, "scratch": job.scratch,
     }  # fmt: skip
     save(folder.about, about)

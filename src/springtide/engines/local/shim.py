@@ -36,7 +36,8 @@ class Shim:
     def __init__(self, folder: Folder, listener: socket.socket) -> None:
         about = load(folder.about) or {}
         self.folder, self.service = folder, bool(about.get("service"))
-        self.groups = cgroups.find(str(about.get("pool", "pool")), folder.path)
+        pool = str(about.get("pool", "pool"))
+        self.groups = cgroups.find(pool, folder.path) if about.get("grouped") else cgroups.Groups(pool)
         self.selector: selectors.BaseSelector = selectors.DefaultSelector()
         self.bodies: dict[str, Body] = {}
         self.listeners: dict[int, socket.socket] = {}  # by port
