@@ -4,15 +4,28 @@ from __future__ import annotations
 
 import json
 import os
+import signal
 import subprocess
 import sys
 from pathlib import Path
 
+import pytest
 from a_pool import APool
 
 import running
 
 PYTHON = sys.executable
+TRAIN = """
+import torch, torch.nn as nn
+from springtide import train
+torch.manual_seed(1)
+model = nn.Linear(4, 2)
+data = torch.utils.data.TensorDataset(torch.randn(64, 4), torch.zeros(64).long())
+run = train.Run(model, torch.optim.SGD(model.parameters(), 0.1), data, batch_size=8, steps=20, seed=1)
+for x, y in run:
+    run.backward(nn.functional.cross_entropy(model(x), y))
+print("the script has ended")
+"""
 
 
 def test_a_file_with_one_wrong_job_submits_none(pool: APool, tmp_path: Path) -> None:
@@ -175,18 +188,42 @@ def test_a_shell_completes_names_of_jobs(pool: APool) -> None:
 
 def test_a_run_in_the_pool_shows_its_log_and_ends_as_a_local_run_would(pool: APool, tmp_path: Path) -> None:
     script = tmp_path / "train.py"
-    script.write_text(
-        "import torch, torch.nn as nn\nfrom springtide import train\n"
-        "model = nn.Linear(4, 2)\ndata = torch.utils.data.TensorDataset(torch.randn(64, 4), torch.zeros(64).long())\n"
-        "run = train.Run(model, torch.optim.SGD(model.parameters(), 0.1), data, batch_size=8, steps=20, seed=1)\n"
-        "for x, y in run:\n    run.backward(nn.functional.cross_entropy(model(x), y))\n"
-        "print('the script has ended')\n"
-    )
+    script.write_text(TRAIN)
     answer = pool("run", "--pool", "--workers", "1", script)
     assert answer.returncode == 0, answer.stderr + pool.log()
     assert "train: submitted" in answer.stdout and "the script has ended" in answer.stdout
     assert "done: 20 steps" in answer.stdout and "digest: " in answer.stdout
     assert pool.row("train")["digest"]
+
+
+@pytest.mark.slow
+def test_an_interrupt_pauses_a_run_in_the_pool_and_a_second_one_leaves_it_there(pool: APool, tmp_path: Path) -> None:
+    script = tmp_path / "long.py"
+    script.write_text(TRAIN.replace("steps=20", "steps=1_000_000"))
+
+    def begin() -> subprocess.Popen[str]:
+        run = subprocess.Popen(
+            [str(running.TIDE), "run", "--pool", "--workers", "1", str(script)], env=running.environment(pool.home),
+            stdout=subprocess.DEVNULL, stderr=subprocess.PIPE, text=True, start_new_session=True,
+        )  # fmt: skip
+        running.wait_until(lambda: (pool.row("long").get("step") or 0) > 20, "it steps")
+        return run
+
+    run = begin()
+    os.killpg(run.pid, signal.SIGINT)
+    told = run.communicate()[1]
+    assert run.returncode == 130 and "`tide resume long` lets it go on" in told
+    pool.until("long", state="paused", replicas=0)
+    pool.done("resume", "long")
+    run = begin()
+    os.killpg(run.pid, signal.SIGINT)
+    assert run.stderr is not None and "Ctrl-C again" in "".join(run.stderr.readline() for _ in range(2))
+    os.killpg(run.pid, signal.SIGINT)
+    told = run.communicate()[1]
+    assert run.returncode == 130 and "goes on in the pool" in told
+    pool.until("long", state="running")
+    pool.done("cancel", "long")
+    pool.until("long", state="cancelled")
 
 
 def test_listing_is_quick_enough_for_scripts_that_ask_often(pool: APool) -> None:

@@ -45,11 +45,12 @@ def up(detach: bool, service: bool, engine: str, as_json: bool, **options: Any) 
     _refuse_a_second()
     server, health = starting.start(words)
     client = asking.pool_here()
+    before = max((event["id"] for event in client.events(limit=1)), default=0)
     if as_json:
         asking.say_json({**health, "nodes": client.nodes()})
     else:
         click.echo("\n".join(_greeting(health, client.nodes())))
-    return 0 if detach else _shown(server)
+    return 0 if detach else _shown(server, before)
 
 
 @click.command(epilog="Example: tide down --keep, where only the server is to be replaced.")
@@ -149,12 +150,12 @@ def _wait_for_end(pidfd: int | None) -> None:
         os.close(pidfd)
 
 
-def _shown(server: subprocess.Popen[bytes]) -> int:
-    """Events as they come, until the pool ends or Ctrl-C ends it."""
+def _shown(server: subprocess.Popen[bytes], before: int) -> int:
+    """Events after that one as they come, until the pool ends or Ctrl-C ends it."""
     signal.signal(signal.SIGTERM, lambda *_: server.terminate())
     signal.signal(signal.SIGHUP, lambda *_: server.terminate())
     try:
-        _follow(server)
+        _follow(server, before)
         return _ended(server)
     except KeyboardInterrupt:
         click.echo("\nevery job writes a checkpoint and stops; Ctrl-C again leaves those running that still do")
@@ -171,10 +172,9 @@ def _shown(server: subprocess.Popen[bytes]) -> int:
     return 130
 
 
-def _follow(server: subprocess.Popen[bytes]) -> None:
+def _follow(server: subprocess.Popen[bytes], after: int) -> None:
     from springtide.cli.look import event_line
 
-    after = max((event["id"] for event in asking.pool_here().events(limit=1)), default=0)
     while server.poll() is None:
         with suppress(SpringtideError):
             for event in asking.pool_here().events(after=after, follow=True):
