@@ -89,3 +89,47 @@ def test_in_the_foreground_events_are_shown_and_an_interrupt_stops_all(own_pool:
         up.wait()
     assert "every job writes a checkpoint and stops" in said.read_text()
     assert not running.of_home(own_pool.home)
+
+
+@pytest.mark.slow
+def test_a_second_interrupt_leaves_what_does_not_end(own_pool: APool, tmp_path: Path) -> None:
+    said = tmp_path / "said.txt"
+    with said.open("wb") as out:
+        up = subprocess.Popen(
+            [str(running.TIDE), "up", "--virtual", NODES], env=running.environment(own_pool.home), stdout=out,
+            stderr=out, stdin=subprocess.DEVNULL, start_new_session=True,
+        )  # fmt: skip
+    try:
+        running.wait_until(lambda: "nodes" in said.read_text(), "the pool answers")
+        deaf = 'trap "" TERM; echo deaf; while :; do sleep 1; done'
+        own_pool.done("submit", "--name", "deaf", "--cpu", "500m", "--folder", "none", "--", "sh", "-c", deaf)
+        running.wait_until(lambda: "deaf" in own_pool("logs", "deaf").stdout, "it cannot be told to end")
+        (worker,) = own_pool.row("deaf")["workers"]
+        os.killpg(up.pid, signal.SIGINT)
+        running.wait_until(lambda: "Ctrl-C again leaves those running" in said.read_text(), "it was heard")
+        running.wait_until(lambda: own_pool.client.replicas("deaf")[0]["phase"] == "stopping", "it was told to end")
+        os.killpg(up.pid, signal.SIGINT)
+        assert up.wait(running.HANGS_SECONDS) == 130
+        assert process.stat(worker["pid"])
+    finally:
+        up.kill()
+        up.wait()
+    assert "what still ran goes on" in said.read_text()
+    own_pool.done("up", "-d", "--virtual", NODES)
+    own_pool.done("cancel", "deaf")
+
+
+def test_a_pool_elsewhere_is_reached_with_a_token(own_pool: APool) -> None:
+    with socket.socket() as probe:
+        probe.bind(("127.0.0.1", 0))
+        address = f"127.0.0.1:{probe.getsockname()[1]}"
+    own_pool.done("up", "-d", "--virtual", NODES, "--listen", address)
+    token = own_pool.done("token", "new", "--team", "default", "--scope", "viewer", "--name", "ci", "--quiet").strip()
+    there = {"TIDE_POOL": f"http://{address}"}
+    assert own_pool("ps", **there).returncode == 4
+    assert own_pool("ps", **there, TIDE_TOKEN=token).returncode == 0
+    assert json.loads(own_pool.done("status", "--json", **there, TIDE_TOKEN=token))["address"].endswith(address)
+    refused = own_pool("down", **there, TIDE_TOKEN=token)
+    assert refused.returncode == 4 and refused.stderr.startswith("tide: ")
+    nowhere = own_pool("ps", TIDE_POOL="http://127.0.0.1:9")
+    assert nowhere.returncode == 3 and "127.0.0.1:9" in nowhere.stderr

@@ -120,6 +120,7 @@ def _greeting(health: dict[str, Any], nodes: list[dict[str, Any]]) -> list[str]:
         _line("pool", f"{health['address']} (pid {health['pid']}, up for {duration_text(_age_s(health))})"),
         _line("nodes", total_text(nodes)),
         *([_line("limits", health["limits"])] if health.get("limits") else []),
+        *([_line("note", health["overcommitted"])] if health.get("overcommitted") else []),
         _line("teams", teams),
     ]  # fmt: skip
 
@@ -158,18 +159,28 @@ def _shown(server: subprocess.Popen[bytes], before: int) -> int:
         _follow(server, before)
         return _ended(server)
     except KeyboardInterrupt:
-        click.echo("\nevery job writes a checkpoint and stops; Ctrl-C again leaves those running that still do")
-    try:
-        asking.pool_here().down(keep=False)
-        server.wait()
-        click.echo("the pool has ended: all jobs are stopped, and `tide up` lets them go on")
-    except KeyboardInterrupt:
-        server.terminate()
-        server.wait()
-        click.echo("\nthe pool has ended: what still ran goes on, and `tide up` takes it over")
-    except SpringtideError:
-        server.wait()
+        _stop_all(server)
     return 130
+
+
+def _stop_all(server: subprocess.Popen[bytes]) -> None:
+    """Every job stops and the pool ends; another interrupt ends the pool alone."""
+    left: list[bool] = []
+
+    def leave(*_: object) -> None:
+        left.append(True)
+        server.terminate()
+
+    # A handler, since an exception could be lost in whatever is being closed.
+    signal.signal(signal.SIGINT, leave)
+    click.echo("\nevery job writes a checkpoint and stops; Ctrl-C again leaves those running that still do")
+    with suppress(SpringtideError):
+        asking.pool_here().down(keep=False)
+    server.wait()
+    if left:
+        click.echo("\nthe pool has ended: what still ran goes on, and `tide up` takes it over")
+    else:
+        click.echo("the pool has ended: all jobs are stopped, and `tide up` lets them go on")
 
 
 def _follow(server: subprocess.Popen[bytes], after: int) -> None:
