@@ -31,8 +31,8 @@ from springtide.spec.errors import SpringtideError
 from springtide.spec.quantities import duration_text
 
 DAY_S, QUICK_DAY_S = 44.0, 12.0
-PROBE_STEPS = 100
-LASTS = 0.55  # of a day, undisturbed: shared, that is until late in the evening
+PROBE_STEPS = 60
+LASTS_S, QUICK_LASTS_S = 20.0, 4.0  # that the training takes in peace; where it shares, until late in the evening
 LOOK_S = 0.2
 SETTLE_S = 90.0  # within which service and training run, and after the day the last job ends
 TOLD = ("start", "grow", "shrink", "suspend", "done", "failed", "refused", "notice")
@@ -123,10 +123,10 @@ def alone(machine: Machine, name: str, steps: int) -> dict[str, Any]:
     return found
 
 
-def enough_steps(machine: Machine) -> int:
-    """As many as take this machine until the evening."""
+def enough_steps(machine: Machine, lasts_s: float) -> int:
+    """As many as take this machine so long."""
     step_s = alone(machine, "probe", PROBE_STEPS)["step_seconds"]["median"]
-    return max(PROBE_STEPS, round(LASTS * machine.day_s / step_s / 50) * 50)
+    return max(PROBE_STEPS, round(lasts_s / step_s / 50) * 50)
 
 
 def busy(machine: Machine, day: Recording) -> float:
@@ -147,9 +147,11 @@ def a_machine(home: Path, day_s: float) -> Iterator[Machine]:
         machine.down()
 
 
-def demonstrate(home: Path, day_s: float, steps: int | None, seed: int, plot: Path | None, keep: Path | None) -> bool:
-    with a_machine(home, day_s) as machine:
-        machine.steps = steps or enough_steps(machine)
+def demonstrate(home: Path, said: argparse.Namespace) -> bool:
+    day_s = said.day or (QUICK_DAY_S if said.quick else DAY_S)
+    lasts_s = (QUICK_LASTS_S if said.quick else LASTS_S) * day_s / (QUICK_DAY_S if said.quick else DAY_S)
+    with a_machine(home, day_s) as machine, ThreadPoolExecutor(1) as probing:
+        probe = probing.submit(enough_steps, machine, lasts_s)
         heading("1. A pool that two teams share", f"tide up -d --virtual {VIRTUAL} --pool pool.yaml")
         health = machine.up()
         console.print(f"  {NODES} nodes of {SLOT:g} cores; {health['limits']}")
@@ -157,7 +159,8 @@ def demonstrate(home: Path, day_s: float, steps: int | None, seed: int, plot: Pa
             f"2. A day of {duration_text(day_s)}: a service, training, a batch, a spot job, and blows",
             "tide submit web.yaml digits.yaml ...",
         )
-        day = live(machine, seed)
+        machine.steps = said.steps or probe.result()
+        day = live(machine, said.seed)
         with machine.client() as client:
             day.jobs["digits"] = client.job(day.jobs["digits"]["id"])
         running = busy(machine, day)
@@ -174,7 +177,7 @@ def demonstrate(home: Path, day_s: float, steps: int | None, seed: int, plot: Pa
     console.print(verdict.comparison(shares, again, apart, running))
     found = verdict.lines(day, calm, shares, apart, left)
     console.print(verdict.verdict(found))
-    target = plot or (keep / "pool.png" if keep else None)
+    target = said.plot or (said.keep / "pool.png" if said.keep else None)
     if target is not None:
         picture.draw(day, shares.used, apart.used, target)
         console.print(f"The day, drawn: {target}")
@@ -195,14 +198,13 @@ def main() -> int:
     parser.add_argument("--plot", type=lambda name: Path(name).resolve(), metavar="FILE", help="draw the day")
     parser.add_argument("--keep", type=lambda name: Path(name).resolve(), metavar="FOLDER", help="keep what it leaves")
     said = parser.parse_args()
-    day_s = said.day or (QUICK_DAY_S if said.quick else DAY_S)
     signal.signal(signal.SIGTERM, lambda number, _: sys.exit(128 + number))
     with contextlib.ExitStack() as ending:
         if said.keep:
             said.keep.mkdir(parents=True, exist_ok=True)
         home = said.keep or Path(ending.enter_context(tempfile.TemporaryDirectory(prefix="tide-day-")))
         try:
-            return 0 if demonstrate(home / "home", day_s, said.steps, said.seed, said.plot, said.keep) else 1
+            return 0 if demonstrate(home / "home", said) else 1
         except SpringtideError as error:
             console.print(f"tide: {error}", markup=False)
             return 1

@@ -26,9 +26,9 @@ STORY = (
     Happening(1.5, "kill_worker", "a worker is killed (SIGKILL)"),
     Happening(3.0, "submit_report", "the shop wants its report", 5.0),
     Happening(4.5, "submit_sweep", "research bids for what is left", 5.0),
+    Happening(7.0, "kill_workers", "all workers are killed at once (SIGKILL)"),
     Happening(13.0, "kill_replica", "a replica of the service is killed (SIGKILL)"),
     Happening(16.5, "kill_server", "the pool server is killed (SIGKILL), and started again"),
-    Happening(19.0, "kill_workers", "all workers are killed at once (SIGKILL)"),
 )
 
 
