@@ -77,7 +77,7 @@ class World:
     def health() -> dict[str, Any]:
         return {
             "ok": True, "pid": 1, "version": "0", "address": "here", "since_s": START_S, "engine": "simulated",
-            "limits": "", "protected": False,
+            "limits": "", "overcommitted": None, "protected": False,
         }  # fmt: skip
 
     def ask(

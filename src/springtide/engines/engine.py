@@ -156,6 +156,9 @@ class Engine(Protocol):
     def nodes(self) -> Sequence[Node]:
         """What there is."""
 
+    def overcommitted(self) -> str | None:
+        """In one sentence, what nodes promise together beyond the machine; speeds measured there are not learnt."""
+
     def observe(self) -> Observation: ...
 
     def start(self, task: Task, places: Sequence[Place]) -> None:

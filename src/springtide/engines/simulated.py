@@ -83,6 +83,9 @@ class SimulatedEngine:
     def nodes(self) -> Sequence[Node]:
         return self.cluster
 
+    def overcommitted(self) -> str | None:
+        return None
+
     def observe(self) -> Observation:
         seen = {job: self._seen(job, processes) for job, processes in self._processes.items()}
         for job, name, process in self._ghosts:

@@ -48,13 +48,13 @@ class Loop:
     """See the module. `round` may be called by itself, with a time, by whoever owns the clock; `run` repeats it."""
 
     def __init__(
-        self, store: Store, engine: Engine, sources: Path, secrets: Secrets = no_secrets, learns_speeds: bool = True,
+        self, store: Store, engine: Engine, sources: Path, secrets: Secrets = no_secrets,
     ) -> None:  # fmt: skip
         self.store, self.engine = store, engine
         self._teller = Teller(engine, sources, secrets)
         self.records: dict[str, JobRecord] = {}
         self.seconds: float = 0.0  # that the last round took
-        self._learns_speeds = learns_speeds
+        self._learns_speeds = engine.overcommitted() is None
         self._change = 0
         self._drained: frozenset[str] = frozenset()
         self._configured: object = None

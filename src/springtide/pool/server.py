@@ -171,6 +171,7 @@ class _Server:
             "since_s": self._since_s,
             "engine": self._options.engine_name,
             "limits": str(getattr(self._engine, "sentence", "")),
+            "overcommitted": self._engine.overcommitted(),
             "protected": self._options.protected,
         }
 

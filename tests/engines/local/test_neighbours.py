@@ -43,6 +43,17 @@ def test_what_a_job_used_is_told_and_does_not_fall_when_its_replica_ends(seen: S
 
 
 @needs_groups
+def test_where_one_process_of_a_replica_ran_out_of_memory_all_of_it_ends(seen: Seen) -> None:
+    hog = "held = []\nwhile True: held.append(bytearray(1 << 20))"
+    code = f"import subprocess, sys, time\nsubprocess.run([sys.executable, '-c', {hog!r}])\ntime.sleep(600)"
+    task = a_task("parent", code=code)
+    seen.engine.start(task, places("r1"))
+    end = seen.ended(task, "r1").exit
+    assert end is not None
+    assert end.cause == "was killed by the kernel: out of memory (limit 256Mi)"
+
+
+@needs_groups
 @pytest.mark.slow
 def test_a_fork_bomb_and_a_memory_hog_do_not_end_their_neighbour(seen: Seen) -> None:
     ticks = "import time\nwhile True:\n    time.sleep(0.01)\n    print(time.monotonic(), flush=True)"

@@ -21,6 +21,7 @@ from springtide.train.control import Message
 
 UNSEEN = "ended while its parent was being replaced; how is not known"
 _READ_BYTES = 1 << 16
+_OOM_S = 0.02  # between being told that memory ran out, and looking whether somebody was killed for it
 _SETTLE_S = 0.01  # between looks whether what a replica left behind is dead
 _AGAIN_S = 1.0  # between tries to write on a full disk
 
@@ -53,6 +54,8 @@ class Body:
         self._flooded = self._unwritten = self._unsaved = self._dead = False
         self._status: int | None = None
         self._oom = 0
+        self._memory = -1  # readable once memory ran out, where the kernel kills one process and leaves the others
+        self._oom_at_s: float | None = None
 
     # --- beginnings
 
@@ -81,6 +84,7 @@ class Body:
             if admin is not None:
                 admin.close()
         self._error = born.error
+        self._watch_memory()
         self._note(pid=born.pid, start=process.started(born.pid), boot=boot(), started_s=time.time())
         if not self._unsaved:
             os.write(born.gate, b"!")
@@ -96,6 +100,7 @@ class Body:
                 os.close(pidfd)
             self.ended(None)
             return
+        self._watch_memory()
         self._pidfd = pidfd
         self.shim.selector.register(pidfd, selectors.EVENT_READ, self)
         self.due_s = self.record.kill_at_s
@@ -107,6 +112,12 @@ class Body:
             self._limited = False
             self.shim.tell({"notice": f"replica {self.order.replica} runs without a control group: {error.strerror}"})
         self._oom = self._group.oom_kills()
+
+    def _watch_memory(self) -> None:
+        """Of training a worker may die alone: the run replaces it."""
+        if self._limited and self.order.limits.whole and (watched := self._group.watch_memory()) is not None:
+            self._memory = watched
+            self.shim.selector.register(watched, selectors.EVENT_READ, self)
 
     def _open(self) -> None:
         path = self._path / "out"
@@ -129,6 +140,12 @@ class Body:
         """Something of it can be read, or it was adopted and is dead."""
         if self._pidfd >= 0 and not self.record.lives:
             self.ended(None)
+        if self._memory >= 0:
+            with contextlib.suppress(BlockingIOError):
+                os.eventfd_read(self._memory)
+                # The kernel tells of it before it has chosen whom to kill.
+                self._oom_at_s = time.monotonic() + _OOM_S
+                self._plan()
         if not self._dead:
             self._read(time.monotonic())
 
@@ -223,13 +240,17 @@ class Body:
         if self._held_until_s is not None and self._held_until_s <= now:
             self._held_until_s = None
             self.shim.selector.register(self._out, selectors.EVENT_READ, self)
+        if self._oom_at_s is not None and self._oom_at_s <= now:
+            self._oom_at_s = None
+            if self._group.oom_kills() > self._oom:
+                self._kill_all()
         if self.record.kill_at_s is not None and self.record.kill_at_s <= now:
             self._note(kill_at_s=None, doom=self.record.doom or "did not end in time and was killed")
             self._kill_all()
         self._plan()
 
     def _plan(self) -> None:
-        due = [at for at in (self._held_until_s, self.record.kill_at_s) if at is not None]
+        due = [at for at in (self._held_until_s, self._oom_at_s, self.record.kill_at_s) if at is not None]
         self.due_s = min(due) if due else None
 
     def _settle(self) -> None:
@@ -269,12 +290,12 @@ class Body:
         return text.decode(errors="replace").strip()
 
     def _bury(self, code: int | None, cause: str) -> None:
-        for descriptor in (self._out, self._error):
+        for descriptor in (self._out, self._error, self._memory):
             if descriptor >= 0:
                 with contextlib.suppress(KeyError, ValueError):
                     self.shim.selector.unregister(descriptor)
                 os.close(descriptor)
-        self._out = self._error = -1
+        self._out = self._error = self._memory = -1
         if self._log is not None:
             self._log.close()
         for name in ("out", "admin.sock"):

@@ -74,6 +74,10 @@ class LocalEngine:
         """This machine, or the virtual nodes that it was cut into."""
         return self._nodes
 
+    def overcommitted(self) -> str | None:
+        """What virtual nodes have together beyond the machine."""
+        return machine.overcommitted(self._nodes)
+
     # --- the four verbs
 
     def observe(self) -> Observation:
@@ -168,9 +172,11 @@ class LocalEngine:
 
     def close(self) -> None:
         """The pool leaves; what runs goes on."""
-        self._lookout.close()
         for job in self._jobs.values():
+            self._lookout.keep(job)
             job.close()
+        self._lookout.close()
+        self._groups.sweep(keep=[job.id for job in self._jobs.values() if job.unfinished])
         self._broom.close()
         self._selector.close()
         os.close(self._wake_read)

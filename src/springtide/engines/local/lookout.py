@@ -41,6 +41,10 @@ class Lookout:
         self._meter.forget(job)
         self._loads.forget(job)
 
+    def keep(self, job: Held) -> None:
+        """What the job has used is on disk: its groups may go."""
+        self._meter.keep(job.id, job.folder.path)
+
     def close(self) -> None:
         """Its threads have ended."""
         self._prober.close()

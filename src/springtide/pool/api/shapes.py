@@ -147,6 +147,7 @@ class Health(Struct):
     since_s: float
     engine: str
     limits: str
+    overcommitted: str | None
     protected: bool
 
 
