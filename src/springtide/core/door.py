@@ -35,6 +35,7 @@ class Door:
         self.stopped: list[int] = []  # who was preempted or suspended in this pass
         self.tidied = 0  # claims for which others were moved
         self._untidy: set[tuple[int, ...]] = set()  # claims for which no moves were found
+        self._pieces: tuple[int, tidy.Pieces] | None = None  # of which version of the holdings
 
     def take(self, claim: Claim) -> int:
         """Admits the claim if room is found: all its replicas or none (a service: what fits). Returns how many."""
@@ -179,7 +180,9 @@ class Door:
         def limit(row: int, request: FloatArray) -> FloatArray | None:
             return None if held is None or held.row in (row, claim.row) else held.most(draft, row, request)
 
-        moves = tidy.find(self.holdings, claim, limit)
+        if self._pieces is None or self._pieces[0] != self.holdings.version:
+            self._pieces = self.holdings.version, tidy.Pieces(self.holdings)
+        moves = tidy.find(self._pieces[1], claim, limit)
         if moves is None:
             self._untidy.add(key)
         return moves

@@ -13,7 +13,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from springtide.core import claims, placement, preemption, resources, shrink, wishes
+from springtide.core import claims, placement, resources, shrink, wishes
 from springtide.core.claims import Claim
 from springtide.core.draft import Draft, bits, book
 from springtide.core.holdings import Holdings
@@ -47,20 +47,49 @@ def movable(draft: Draft, claim: Claim) -> BoolArray:
     return found
 
 
-def find(holdings: Holdings, claim: Claim, limit: Limit) -> Moves | None:
+class Pieces:
+    """What would be free without any surplus, and which workers find a place in it; while nothing else changes."""
+
+    def __init__(self, holdings: Holdings) -> None:
+        self.holdings = holdings
+        self.surplus: IntArray = np.flatnonzero(holdings.surplus())
+        self.free, self.device_free = holdings.without(self.surplus)
+        self.total: FloatArray = np.maximum(self.free[holdings.draft.nodes.alive], 0.0).sum(axis=0)
+        self._finds: dict[int, bool] = {}
+
+    def base(self, may: BoolArray) -> IntArray:
+        """Entries of the holdings that are minima of `may` (J,) and find a place elsewhere, the smallest first."""
+        holdings = self.holdings
+        found = np.flatnonzero(may[holdings.row] & ~holdings.surplus())
+        rows = holdings.row[found]
+        shapes, first, which = np.unique(holdings.draft.jobs.shape[rows], return_index=True, return_inverse=True)
+        finds = [self._find(shape, row) for shape, row in zip(shapes.tolist(), rows[first].tolist(), strict=True)]
+        some = np.array(finds, dtype=bool)[which]
+        found, rows = found[some], rows[some]
+        base: IntArray = found[np.lexsort((-holdings.place[found], rows, holdings.share[rows]))]
+        return base
+
+    def _find(self, shape: int, row: int) -> bool:
+        if shape not in self._finds:
+            draft = self.holdings.draft
+            room = placement.room(self.free, self.device_free, draft.request(row))
+            self._finds[shape] = bool((room[placement.allowed(draft, row)] >= 1).any())
+        return self._finds[shape]
+
+
+def find(pieces: Pieces, claim: Claim, limit: Limit) -> Moves | None:
     """The first way that is found to let the claim fit by moves; None where there is none. Changes nothing."""
-    draft = holdings.draft
-    may = movable(draft, claim)
-    if not may.any() or not preemption.enough(holdings, claim, np.zeros(0, dtype=np.int64)):
+    holdings, draft = pieces.holdings, pieces.holdings.draft
+    if (claim.amount > pieces.total * (1 + SLACK) + SLACK).any():
         return None
-    surplus = shrink.order(holdings, claim)
-    base = np.flatnonzero(may[holdings.row] & ~holdings.surplus())
-    base = base[np.lexsort((-holdings.place[base], holdings.row[base], holdings.share[holdings.row[base]]))]
-    room = claims.fits(draft, claim, *holdings.without(np.concatenate([surplus, base])))
+    base = pieces.base(movable(draft, claim))
+    if not len(base):
+        return None
+    room = claims.fits(draft, claim, *holdings.without(np.concatenate([pieces.surplus, base])))
     if room.sum() < claim.count:
         return None
-    free, device_free = holdings.without(surplus)
-    for where in _places(draft, claim, room, claims.fits(draft, claim, free, device_free), free):
+    surplus = shrink.order(holdings, claim)
+    for where in _places(draft, claim, room, claims.fits(draft, claim, pieces.free, pieces.device_free), pieces.free):
         moves = _moves(holdings, claim, where, surplus, base, limit)
         if moves is not None:
             return moves
