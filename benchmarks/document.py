@@ -103,6 +103,7 @@ TARGETS = [
     Target("pause for a checkpoint of 600 MB", "checkpoint", "checkpoint: pause", (), ("springtide",), 2, 0.01, "s"),
     Target("full plan of 100,000 replicas", "planner", "everything waits", (WHOLE,), ("springtide",), 0, 1.0, "s"),
     Target("plan after one job has arrived", "planner", "one job has arrived", (WHOLE,), ("springtide",), 0, 0.02, "s"),
+    Target("idle pool server, 100 jobs", "pool", "share of a core", (), ("pool server",), 1, 1.0, "%"),
     Target("padding, sequences by length", "sequence", "padding", (), ("by_length, default M",), 1, 5.0, "%"),
 ]
 
@@ -124,7 +125,7 @@ def targets() -> str:
 
 
 def machine() -> str:
-    names = ("steady", "elastic", "memory", "checkpoint", "sequence", "scaling", "planner")
+    names = ("steady", "elastic", "memory", "checkpoint", "sequence", "scaling", "planner", "pool")
     said = {row.note for name in names for row in rows_of(name) if row.system == "machine"}
     return "\n\n".join(sorted(said)) or MISSING
 
@@ -186,6 +187,23 @@ def planner() -> str:
     return f"{grid(passes + memory, 'pass')}\n\nCost grows with this power of what grows:\n\n{power}"
 
 
+def pool() -> str:
+    rows = [row for row in rows_of("pool") if row.system != "machine"]
+    waits = [
+        Row(row.work, f"{row.system}, {row.metric}", 0, "v", row.value, row.unit)
+        for row in rows
+        if row.metric in ("p50", "p99")
+    ]
+    rounds = [Row(row.work, row.metric, 0, "v", row.value, row.unit) for row in rows if row.system == "loop"]
+    known = {id(row) for row in rows if row.metric in ("p50", "p99") or row.system == "loop"}
+    others = [
+        [f"{row.work}: {row.system}, {row.metric}", table.measured(row.value, row.unit)]
+        for row in rows
+        if id(row) not in known
+    ]
+    return "\n\n".join([grid(waits, "v"), markdown(["what", "measured"], others), grid(rounds, "v")])
+
+
 SECTIONS: dict[str, Callable[[], str]] = {
     "machine": machine,
     "targets": targets,
@@ -197,6 +215,7 @@ SECTIONS: dict[str, Callable[[], str]] = {
     "sequence": sequence,
     "scaling": scaling,
     "planner": planner,
+    "pool": pool,
 }
 
 

@@ -136,7 +136,6 @@ def test_version_names_springtide_python_and_torch(tmp_path: Path) -> None:
         ("submit --name x --env A -- true", '--env: "A" has no value; write --env A=VALUE'),
         ("submit --name x --folder nowhere -- true", "--folder: there is no folder"),
         ("ps --state runing", '--state: no job is "runing"; did you mean "running"?'),
-        ("up --engine locl", '--engine: there is none called "locl"; did you mean "local"?'),
         ("top", "this is no terminal; write tide top --once"),
         ("logs web -n many", '--lines: "many" is no number of lines; write --lines 200'),
         ("usage --by tem", '--by: nothing is summed by "tem"; did you mean "team"?'),

@@ -44,5 +44,5 @@ def test_a_unit_is_written_and_the_command_that_enables_it_told(
 
 def test_files_of_the_server_are_named_from_the_root(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.chdir(tmp_path)
-    words = starting.server_words({"pool": "pool.yaml", "tls_cert": None, "engine": "local"})
-    assert words == ["--pool", str(tmp_path / "pool.yaml"), "--engine", "local"]
+    words = starting.server_words({"pool": "pool.yaml", "tls_cert": None, "virtual": "4x1cpu"})
+    assert words == ["--pool", str(tmp_path / "pool.yaml"), "--virtual", "4x1cpu"]

@@ -252,5 +252,5 @@ def test_a_pool_that_comes_back_lets_training_grow_only_once_loads_can_be_known(
     world.up()
     world.pass_(3.0)
     assert world.count("fill") == 3 and world.job("work").state == State.DONE
-    world.pass_(5.0)
+    world.pass_(10.0)
     assert world.count("fill") == 4

@@ -20,8 +20,6 @@ from springtide.spec.quantities import duration_text
 if TYPE_CHECKING:
     from springtide.pool.client import Client
 
-_ENGINES = ("local",)
-
 
 @click.command(epilog="Example: tide up -d --virtual 4x1cpu,2Gi cuts this machine into four nodes, for a trial.")
 @click.option("-d", "--detach", is_flag=True, help="Return as soon as the pool answers.")
@@ -34,11 +32,9 @@ _ENGINES = ("local",)
 @click.option("--tls-key", metavar="FILE", help="Key of the certificate.")
 @click.option("--user-per-team", is_flag=True, help="As root: a user id and a private /tmp for each team.")
 @click.option("--service", is_flag=True, help="Write a systemd unit for a pool with these options, and start nothing.")
-@click.option("--engine", metavar="NAME", default="local", show_default=True, help="Where replicas run.")
 @as_json
-def up(detach: bool, service: bool, engine: str, as_json: bool, **options: Any) -> int:
+def up(detach: bool, service: bool, as_json: bool, **options: Any) -> int:
     """Start the pool of this machine. Without -d it shows what happens; Ctrl-C writes checkpoints and stops all."""
-    _check_engine(engine)
     words = starting.server_words(options)
     if service:
         return _install(words)
@@ -82,15 +78,6 @@ def status(as_json: bool) -> None:
         return
     jobs = ", ".join(f"{count} {state}" for state, count in sorted(states.items())) or "none unfinished"
     click.echo("\n".join([*_greeting(health, nodes), _line("jobs", jobs)]))
-
-
-def _check_engine(engine: str) -> None:
-    from springtide.spec.errors import UserError
-    from springtide.spec.quantities import nearest
-
-    if engine not in _ENGINES:
-        hint = nearest(engine, _ENGINES) or f"; write {' or '.join(_ENGINES)}"
-        raise UserError(f'--engine: there is none called "{engine}"{hint}')
 
 
 def _install(words: list[str]) -> int:

@@ -39,7 +39,7 @@ from springtide.spec.sharing import Pool
 TICK_S = 1.0
 SOON_S = 0.05  # between rounds while room changes hands
 LATER_S = 0.5  # while something takes long to end
-SETTLE_S = 5.0  # after a restart, before training grows into room that a service may need whose load is not known yet
+SETTLE_S = 10.0  # after a restart, before training grows into room that a service may need whose load is not known yet
 KEEP_USE_S, KEEP_WAITS_S, KEEP_LOADS_S = 10.0, 30.0, 300.0
 _log = logging.getLogger("springtide.pool")
 

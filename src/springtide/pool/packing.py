@@ -20,7 +20,18 @@ from springtide.spec.quantities import bytes_text
 MOST_BYTES = 256 * 2**20
 IGNORE_FILE = ".tideignore"
 _SKIPPED = frozenset(
-    (".git", ".hg", ".venv", "venv", "__pycache__", "node_modules", ".mypy_cache", ".ruff_cache", ".pytest_cache")
+    (
+        ".git",
+        ".hg",
+        ".venv",
+        "venv",
+        "__pycache__",
+        "node_modules",
+        ".mypy_cache",
+        ".ruff_cache",
+        ".pytest_cache",
+        ".hypothesis",
+    )
 )
 
 
@@ -72,7 +83,10 @@ def _entries(folder: Path) -> Iterator[_Entry]:
             if found.name in _SKIPPED or _ignored(inner, patterns):
                 continue
             path = Path(found.path)
-            status = found.stat(follow_symlinks=False)
+            try:
+                status = found.stat(follow_symlinks=False)
+            except FileNotFoundError:
+                continue  # it was there a moment ago
             if stat.S_ISDIR(status.st_mode) and path.resolve() != kept:
                 yield _Entry(inner, path, status)
                 waiting.append((path, f"{inner}/"))
@@ -149,6 +163,8 @@ def _add(archive: tarfile.TarFile, entry: _Entry) -> None:
             with entry.path.open("rb") as file:
                 member.size = os.fstat(file.fileno()).st_size
                 archive.addfile(member, file)
+        except FileNotFoundError:
+            return  # it was there a moment ago
         except OSError as error:
             raise _unreadable(entry.path, error) from None
 
