@@ -35,6 +35,7 @@ POOL = Pool(
     floor=Bid(per_core_hour=0.5, per_gpu_hour=2.0),
     headroom=0.25,
     scale_down_s=10.0,
+    tick_s=5.0,
 )
 
 
@@ -52,6 +53,7 @@ def test_a_pool_becomes_nodes_teams_prices_and_settings() -> None:
     assert cluster.teams.borrow[1, 0] == math.inf
     assert (cluster.prices.floor_core, cluster.prices.floor_gpu) == (0.5, 2.0)
     assert (cluster.settings.headroom, cluster.settings.scale_down_after_s) == (0.25, 10.0)
+    assert cluster.settings.price_tick_s == 5.0
     assert cluster.nodes.device_count.tolist() == [2, 0]
 
 

@@ -150,5 +150,5 @@ def pools(draw: st.DrawFn) -> Pool:
         )
     return Pool(
         nodes=tuple(nodes), teams=tuple(found), floor=draw(bids), headroom=draw(share), window_s=draw(seconds),
-        scale_down_s=draw(seconds),
+        scale_down_s=draw(seconds), tick_s=draw(seconds),
     )  # fmt: skip

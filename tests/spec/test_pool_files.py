@@ -36,7 +36,7 @@ def test_a_pool_of_nodes_alike_and_teams_in_teams() -> None:
         "nodes: [{name: n, count: 2, resources: {cpu: 4}, gpu_model: A100}]\n"
         "teams: [{name: a, weight: 2, teams: [{name: b, borrow: {gpu: 1}, teams: [{name: c}]}]}, "
         "{name: d, parent: a}]\n"
-        "floor: {per_core_hour: 0.01}\nheadroom: 20%\nwindow: 1m\nscale_down: 10s\n"
+        "floor: {per_core_hour: 0.01}\nheadroom: 20%\nwindow: 1m\nscale_down: 10s\ntick: 5s\n"
     )
     unlimited = Resources(cpu=4, memory=math.inf, disk=math.inf, network=math.inf)
     assert pool == Pool(
@@ -55,6 +55,7 @@ def test_a_pool_of_nodes_alike_and_teams_in_teams() -> None:
         headroom=0.2,
         window_s=60,
         scale_down_s=10,
+        tick_s=5,
     )
 
 

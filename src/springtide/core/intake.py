@@ -30,7 +30,7 @@ def make_cluster(pool: Pool, settings: Settings | None = None) -> Cluster:
 
 
 def _settings(pool: Pool) -> Settings:
-    return Settings(headroom=pool.headroom, scale_down_after_s=pool.scale_down_s)
+    return Settings(headroom=pool.headroom, scale_down_after_s=pool.scale_down_s, price_tick_s=pool.tick_s)
 
 
 def make_teams(pool: Pool) -> Teams:

@@ -49,3 +49,4 @@ class Pool:
     headroom: float = 0.1  # share of a service's wanted replicas that is kept beside them
     window_s: float = 30.0  # over which a service's load is averaged
     scale_down_s: float = 300.0  # how long a service's load must have been low before a replica is taken from it
+    tick_s: float = 60.0  # for which a price of the spot market holds, and what is paid for at a time

@@ -327,6 +327,12 @@ POOL = Record(
             "How long a service's load must have been low before a replica is taken from it.",
             attribute="scale_down_s",
         ),
+        Field(
+            "tick",
+            _duration,
+            "For how long a price of the spot market holds, and what spot jobs pay for at a time.",
+            attribute="tick_s",
+        ),
     ),
     lambda values: Pool(),
     "nodes: and teams: with what belongs to them",
