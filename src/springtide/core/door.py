@@ -20,6 +20,7 @@ from springtide.core.shares import Queue
 from springtide.core.snapshot import GONE, TRAINING, Slot
 
 MANY_SHAPES = 8  # below, looking at one after the other is as fast
+EVERY = 2**31  # replicas: as many as fit
 
 
 class Door:
@@ -36,6 +37,7 @@ class Door:
         self.tidied = 0  # claims for which others were moved
         self._untidy: set[tuple[int, ...]] = set()  # claims for which no moves were found
         self._pieces: tuple[int, tidy.Pieces] | None = None  # of which version of the holdings
+        self._rooms: dict[tuple[int, int, int], float] = {}  # (version, shape, class; -1: free) -> replicas that fit
 
     def take(self, claim: Claim) -> int:
         """Admits the claim if room is found: all its replicas or none (a service: what fits). Returns how many."""
@@ -94,6 +96,21 @@ class Door:
 
     def reach(self, claim: Claim) -> int:
         """How many replicas would fit if everybody gave way who has to."""
+        if claim.most is not None or not self._gives_way_by_class(claim):
+            return self._reach(claim)
+        key = (self.holdings.version, int(self.draft.jobs.shape[claim.row]), claim.priority)
+        if key not in self._rooms:
+            every = replace(claim, count=EVERY, partial=True)
+            self._rooms[key] = float(self._reach(every))
+        return int(min(self._rooms[key], claim.count))
+
+    def _gives_way_by_class(self, claim: Claim) -> bool:
+        """Whether who gives way to the claim does so to any of its class that asks for the same."""
+        if self.quota.guaranteed or self.draft.count[claim.row]:
+            return False
+        return self.draft.jobs.kind[claim.row] != TRAINING or preemption.nobody_behind(self.holdings, claim)
+
+    def _reach(self, claim: Claim) -> int:
         rows = preemption.candidates(self.holdings, self.quota, claim, set(self.stopped))[0]
         least = replace(claim, count=1) if claim.partial else claim
         if not preemption.enough(self.holdings, least, rows):
@@ -119,11 +136,21 @@ class Door:
 
     def could_fit(self, claim: Claim) -> bool:
         """Whether room could be made for all of the claim (of a service's: for any)."""
-        free = claims.fits(self.draft, claim, self.draft.free, self.draft.device_free).sum()
         wanted = 1 if claim.partial else claim.count
-        if free >= wanted or self.reach(claim) >= wanted:
+        if self._free(claim) >= wanted or self.reach(claim) >= wanted:
             return True
         return self._moves(replace(claim, count=wanted)) is not None
+
+    def _free(self, claim: Claim) -> float:
+        """How many of the claim's replicas fit into free room."""
+        draft = self.draft
+        if claim.most is not None:
+            return float(claims.fits(draft, claim, draft.free, draft.device_free).sum())
+        key = (self.holdings.version, int(draft.jobs.shape[claim.row]), -1)
+        if key not in self._rooms:
+            every = replace(claim, count=EVERY)
+            self._rooms[key] = float(claims.fits(draft, every, draft.free, draft.device_free).sum())
+        return min(self._rooms[key], float(claim.count))
 
     def fits_empty(self, claim: Claim) -> bool:
         """Whether the living nodes would hold the claim if nothing else ran."""

@@ -27,6 +27,7 @@ class Holdings:
         self.version = 0  # grows with each change
         self._changed: set[int] = set()
         self._table: tuple[IntArray, ...] | None = None
+        self._longest: tuple[int, FloatArray] | None = None
 
     def take(self, row: int, slots: Iterable[Slot], reason: Reason) -> None:
         """As `Draft.take`."""
@@ -59,6 +60,17 @@ class Holdings:
         each = resources.dominant(self.draft.snapshot.shapes.request, self.draft.nodes.total())
         share: FloatArray = each[self.draft.jobs.shape]
         return share
+
+    @property
+    def longest(self) -> FloatArray:
+        """(T, 4) the most remaining service of what runs, by team and class; -inf where nothing does."""
+        if self._longest is None or self._longest[0] != self.version:
+            draft, jobs = self.draft, self.draft.jobs
+            rows = np.flatnonzero(draft.count > 0)
+            most = np.full((len(draft.snapshot.teams.names), 4), -np.inf)
+            np.maximum.at(most, (jobs.team[rows], jobs.priority[rows]), self.service[rows])
+            self._longest = self.version, most
+        return self._longest[1]
 
     @property
     def row(self) -> IntArray:

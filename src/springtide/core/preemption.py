@@ -88,6 +88,11 @@ def _behind(holdings: Holdings, claim: Claim, running: BoolArray) -> BoolArray:
     return found
 
 
+def nobody_behind(holdings: Holdings, claim: Claim) -> bool:
+    """Whether nothing that runs of its team and class has more left to do than the claim's job."""
+    return bool(holdings.service[claim.row] >= holdings.longest[claim.team, claim.priority])
+
+
 def units(holdings: Holdings, claim: Claim, rows: IntArray) -> tuple[IntArray, IntArray]:
     """Slots that may be taken, and which go together: all surplus one by one, then the victims.
 

@@ -36,14 +36,13 @@ class Moves:
     shrinking: list[tuple[int, Slot]]
 
 
-def movable(draft: Draft, claim: Claim) -> BoolArray:
+def movable(draft: Draft, priority: int) -> BoolArray:
     """(J,) elastic training of no better class that loses nothing by a stop and was not moved a moment ago."""
     jobs = draft.jobs
     found: BoolArray = (jobs.kind == TRAINING) & (draft.count > 0) & (jobs.maximum > jobs.minimum)
-    found &= (jobs.priority <= claim.priority) & (jobs.unsaved_s == 0) & np.isnan(jobs.stages).any(axis=1)
+    found &= (jobs.priority <= priority) & (jobs.unsaved_s == 0) & np.isnan(jobs.stages).any(axis=1)
     fresh = (jobs.running == 0) | (jobs.resized_s <= np.nan_to_num(jobs.started_s, nan=np.inf))
     found &= fresh | (draft.now_s - jobs.resized_s >= np.nan_to_num(jobs.restart_s) / STANDSTILL)
-    found[claim.row] = False
     return found
 
 
@@ -56,9 +55,26 @@ class Pieces:
         self.free, self.device_free = holdings.without(self.surplus)
         self.total: FloatArray = np.maximum(self.free[holdings.draft.nodes.alive], 0.0).sum(axis=0)
         self._finds: dict[int, bool] = {}
+        self._bases: dict[int, IntArray] = {}
+        self._rooms: dict[tuple[int, int], FloatArray] = {}
 
-    def base(self, may: BoolArray) -> IntArray:
-        """Entries of the holdings that are minima of `may` (J,) and find a place elsewhere, the smallest first."""
+    def room(self, claim: Claim) -> FloatArray:
+        """(N,) how many of the claim's replicas would fit without any surplus, and without who could move."""
+        key = int(self.holdings.draft.jobs.shape[claim.row]), claim.priority
+        if key not in self._rooms:
+            gone = self.holdings.without(np.concatenate([self.surplus, self.base(claim.priority)]))
+            self._rooms[key] = placement.room(*gone, claim.request)
+        allowed = placement.allowed(self.holdings.draft, claim.row)
+        room = np.minimum(np.where(allowed, self._rooms[key], 0.0), claim.count)
+        return room if claim.most is None else np.minimum(room, claim.most)
+
+    def base(self, priority: int) -> IntArray:
+        """Entries of the holdings that are minima of who could move for this class, the smallest first."""
+        if priority not in self._bases:
+            self._bases[priority] = self._base(movable(self.holdings.draft, priority))
+        return self._bases[priority]
+
+    def _base(self, may: BoolArray) -> IntArray:
         holdings = self.holdings
         found = np.flatnonzero(may[holdings.row] & ~holdings.surplus())
         rows = holdings.row[found]
@@ -82,12 +98,13 @@ def find(pieces: Pieces, claim: Claim, limit: Limit) -> Moves | None:
     holdings, draft = pieces.holdings, pieces.holdings.draft
     if (claim.amount > pieces.total * (1 + SLACK) + SLACK).any():
         return None
-    base = pieces.base(movable(draft, claim))
+    base = pieces.base(claim.priority)
     if not len(base):
         return None
-    room = claims.fits(draft, claim, *holdings.without(np.concatenate([pieces.surplus, base])))
+    room = pieces.room(claim)
     if room.sum() < claim.count:
         return None
+    base = base[holdings.row[base] != claim.row]
     surplus = shrink.order(holdings, claim)
     for where in _places(draft, claim, room, claims.fits(draft, claim, pieces.free, pieces.device_free), pieces.free):
         moves = _moves(holdings, claim, where, surplus, base, limit)
