@@ -32,7 +32,7 @@ from springtide.spec.quantities import duration_text
 
 DAY_S, QUICK_DAY_S = 44.0, 12.0
 PROBE_STEPS = 60
-LASTS_S, QUICK_LASTS_S = 20.0, 4.0  # that the training takes in peace; where it shares, until late in the evening
+LASTS_S, QUICK_LASTS_S = 28.0, 4.0  # that the training takes in peace; where it shares, until late in the evening
 LOOK_S = 0.2
 SETTLE_S = 90.0  # within which service and training run, and after the day the last job ends
 TOLD = ("start", "grow", "shrink", "suspend", "done", "failed", "refused", "notice")

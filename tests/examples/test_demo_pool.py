@@ -196,6 +196,7 @@ def test_the_planner_plays_the_recorded_day_and_uses_less_where_machines_are_ded
     assert apart.trained < 0.5 < here.trained
 
 
+@pytest.mark.slow
 @pytest.mark.timeout(280)
 def test_a_quick_day_keeps_all_promises_and_leaves_nothing(tmp_path):
     temporary = tmp_path / "t"
