@@ -1,0 +1,86 @@
+"""No starving: whoever is oldest in the highest blocked class starts, whatever keeps coming behind it."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+from hypothesis import HealthCheck, assume, given, settings
+from hypothesis import strategies as st
+
+from springtide.core import Cluster, plan
+from springtide.core.cluster import make_nodes
+from springtide.core.resources import vector
+from springtide.core.snapshot import BATCH, SERVICE, TRAINING
+
+ROUND_S = 10.0
+LONGEST = 4  # rounds that a small job runs
+ROUNDS = 4 * LONGEST
+
+smalls = st.fixed_dictionaries(
+    {
+        "kind": st.sampled_from([BATCH, BATCH, TRAINING]),
+        "request": st.sampled_from([vector(cpu=1), vector(cpu=3), vector(cpu=1, gpu=0.5), vector(cpu=1, gpu=1)]),
+        "minimum": st.integers(1, 2),
+        "priority": st.sampled_from([1, 2, 2]),
+        "known": st.booleans(),
+        "life": st.integers(1, LONGEST),
+    }
+)
+nodes = st.lists(st.sampled_from([vector(cpu=8, gpu=2), vector(cpu=4, gpu=1), vector(cpu=8)]), min_size=1, max_size=3)
+
+
+class World:
+    """A pool in which jobs end when they have run for so many rounds."""
+
+    def __init__(self, machines: list[np.ndarray]) -> None:
+        self.cluster = Cluster(make_nodes(np.array(machines)))
+        self.left: dict[str, int] = {}
+        self.now_s = 0.0
+
+    def add(self, small: dict[str, Any]) -> None:
+        columns = {name: small[name] for name in ("kind", "request", "minimum", "priority")}
+        remaining_s = small["life"] * ROUND_S * small["minimum"] if small["known"] else np.nan
+        name = f"small-{len(self.cluster.names)}-{self.now_s}-{len(self.left)}"
+        more = int(small["kind"] == TRAINING)
+        columns |= {"maximum": small["minimum"] + more, "submitted_s": self.now_s, "remaining_s": remaining_s}
+        self.cluster.add(name, **columns)
+        self.left[name] = small["life"]
+
+    def passed(self) -> None:
+        """Plans, and lets a round pass."""
+        self.cluster.apply(plan(self.cluster.snapshot(self.now_s)), self.now_s)
+        self.now_s += ROUND_S
+        for name in [name for name, row in self.cluster.rows.items() if self.cluster.held[row] and name in self.left]:
+            row = self.cluster.rows[name]
+            self.left[name] -= 1
+            left_s = self.cluster.column("remaining_s")[row] - ROUND_S * self.cluster.column("minimum")[row]
+            self.cluster.set(row, remaining_s=max(left_s, 0.0) if left_s == left_s else np.nan)
+            if self.left[name] <= 0:
+                self.cluster.remove(row)
+
+
+@settings(max_examples=60, deadline=None, suppress_health_check=[HealthCheck.too_slow])
+@given(nodes, st.lists(smalls, max_size=6), st.lists(smalls, min_size=1, max_size=4), st.booleans(), st.integers(0, 2))
+def test_the_oldest_of_the_highest_blocked_class_starts_where_higher_classes_leave_room(
+    machines: list[np.ndarray], first: list[dict[str, Any]], coming: list[dict[str, Any]], gpus: bool, serving: int
+) -> None:
+    world = World(machines)
+    if serving:
+        world.cluster.add("web", kind=SERVICE, request=vector(cpu=1), minimum=serving, priority=3)
+    for small in first:
+        world.add(small)
+    world.passed()
+    request = vector(cpu=2, gpu=2) if gpus else vector(cpu=6)
+    room = [machine[0] - serving >= request[0] and machine[2] >= request[2] for machine in machines]
+    assume(any(room))
+    large = world.cluster.add("large", kind=BATCH, request=request, priority=2, submitted_s=world.now_s - 1.0)
+    for _ in range(ROUNDS):
+        for small in coming:
+            world.add(small)
+        world.passed()
+        if world.cluster.held[large]:
+            return
+    raise AssertionError(
+        f"after {ROUNDS} rounds it still waits: {plan(world.cluster.snapshot(world.now_s)).waits[large]}"
+    )
