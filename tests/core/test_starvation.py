@@ -17,14 +17,14 @@ ROUND_S = 10.0
 LONGEST = 4  # rounds that a small job runs
 ROUNDS = 4 * LONGEST
 
-smalls = st.fixed_dictionaries(
+small = st.fixed_dictionaries(
     {
-        "kind": st.sampled_from([BATCH, BATCH, TRAINING]),
+        "kind": st.sampled_from([BATCH, BATCH, BATCH, TRAINING]),
         "request": st.sampled_from([vector(cpu=1), vector(cpu=3), vector(cpu=1, gpu=0.5), vector(cpu=1, gpu=1)]),
         "minimum": st.integers(1, 2),
-        "priority": st.sampled_from([1, 2, 2]),
+        "priority": st.sampled_from([1, 2, 2, 2]),
         "known": st.booleans(),
-        "life": st.integers(1, LONGEST),
+        "life": st.integers(2, LONGEST),
     }
 )
 nodes = st.lists(st.sampled_from([vector(cpu=8, gpu=2), vector(cpu=4, gpu=1), vector(cpu=8)]), min_size=1, max_size=3)
@@ -61,7 +61,13 @@ class World:
 
 
 @settings(max_examples=60, deadline=None, suppress_health_check=[HealthCheck.too_slow])
-@given(nodes, st.lists(smalls, max_size=6), st.lists(smalls, min_size=1, max_size=4), st.booleans(), st.integers(0, 2))
+@given(
+    nodes,
+    st.lists(small, min_size=2, max_size=6),
+    st.lists(small, min_size=3, max_size=6),
+    st.booleans(),
+    st.integers(0, 2),
+)
 def test_the_oldest_of_the_highest_blocked_class_starts_where_higher_classes_leave_room(
     machines: list[np.ndarray], first: list[dict[str, Any]], coming: list[dict[str, Any]], gpus: bool, serving: int
 ) -> None:
