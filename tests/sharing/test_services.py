@@ -1,4 +1,4 @@
-"""A service whose measured load rises has its replicas in the tick that sees it; training gives way and loses nothing."""
+"""A service whose load rises has its replicas in the tick that sees it; training gives way and loses nothing."""
 
 from __future__ import annotations
 

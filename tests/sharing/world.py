@@ -28,7 +28,7 @@ MEMORY_BYTES = 512 * 2**20
 PATIENCE_S = 60.0  # of a request
 Row = dict[str, Any]
 
-SERVER = '''"""Counts its requests; answers with its process id. One request at a time, so that a blow costs one at most."""
+SERVER = '''"""Counts its requests; answers with its process id. One request at a time: a blow costs one at most."""
 import os, signal, socket, threading
 stop, served = threading.Event(), 0
 
@@ -58,7 +58,7 @@ threading.Thread(target=serve, args=(4, lambda: b"tide_requests_total %d\\n" % s
 serve(3, page)
 '''
 
-TRAIN = '''"""A small network with dropout. It hurries once it is told to, so that a test need not wait for it, nor it for that."""
+TRAIN = '''"""A small network with dropout. It takes its time, until it is told to hurry."""
 import argparse, pathlib, time
 import torch
 from torch import nn
