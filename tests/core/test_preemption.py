@@ -219,3 +219,15 @@ def test_surplus_that_would_be_taken_in_vain_is_left() -> None:
     draft = Draft(cluster.snapshot(0.0))
     shrink.make_room(Holdings(draft), claims.claim_of(draft, row))
     assert draft.count.tolist()[:2] == [4, 2]
+
+
+def test_who_is_preempted_and_starts_elsewhere_at_once_is_told_both() -> None:
+    cluster = a_pool(2, 2)
+    rows = [add(cluster, f"batch-{node}", 1) for node in range(2)]
+    for node, row in enumerate(rows):
+        cluster.hold(row, [Slot(node, 1)])
+    add(cluster, "large", 2, priority=2)
+    moved = [action for action in settle(cluster).actions if action.verb == Verb.MOVE]
+    assert [str(action.reason) for action in moved] == [
+        "preempted by large (standard); 0 replica-seconds are lost; starts again elsewhere"
+    ]

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import numpy as np
 import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
 
 from springtide.core import Cluster, plan
 from springtide.core.cluster import make_nodes
@@ -143,3 +145,35 @@ def test_a_worker_goes_where_its_labels_allow() -> None:
     passed(cluster, 10.0)
     assert [cluster.held[row][0].node for row in range(4)] == [2, 1, 2, 0]
     assert nightly == 3
+
+
+parts = st.lists(st.tuples(st.integers(0, 2), st.integers(0, 1), st.sampled_from([0.25, 0.5, 0.75, 1.0])), max_size=8)
+claims = st.lists(st.tuples(st.sampled_from([0.5, 0.75, 1.0, 2.0]), st.integers(1, 2), st.integers(1, 2)), max_size=4)
+
+
+@settings(max_examples=80, deadline=None)
+@given(parts, claims, st.lists(st.booleans(), min_size=8, max_size=8))
+def test_whoever_is_moved_keeps_its_minimum_and_the_plan_is_still(
+    parts: list[tuple[int, int, float]], claims: list[tuple[float, int, int]], elastic: list[bool]
+) -> None:
+    """Shares of GPUs lie about on three nodes, and claims come for what is left of them in pieces."""
+    cluster = a_pool(*[vector(cpu=8, gpu=2)] * 3)
+    for number, (node, device, gpu) in enumerate(parts):
+        if cluster.device_free[node, device] >= gpu - 1e-9:
+            kind, more = (TRAINING, 2) if elastic[number] else (BATCH, 0)
+            row = cluster.add(
+                f"part-{number}", kind=kind, request=vector(cpu=1, gpu=gpu), maximum=1 + more, started_s=0.0
+            )
+            cluster.hold(row, [Slot(node, 1 << device)])
+    before = dict(enumerate(cluster.held))
+    fixed = [row for row in before if cluster.column("kind")[row] == BATCH]
+    for number, (gpu, minimum, priority) in enumerate(claims):
+        cluster.add(
+            f"claim-{number}", kind=BATCH, request=vector(cpu=1, gpu=gpu), minimum=minimum, priority=priority,
+            submitted_s=float(number),
+        )  # fmt: skip
+    decided = passed(cluster, 10.0)
+    preempted = {action.job for action in decided.actions if "preempted" in str(action.reason)}
+    assert all(cluster.held[row] for row in before if row not in preempted)
+    assert all(cluster.held[row] == before[row] for row in fixed if row not in preempted)
+    assert (cluster.device_free >= -1e-9).all() and (cluster.free >= -1e-9).all()

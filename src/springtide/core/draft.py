@@ -36,6 +36,7 @@ class Draft:
         self.contested: set[int] = set()  # resources for which a spot bid that would fit was refused
         self.waits: dict[int, Reason] = {}
         self._why: dict[int, Reason] = {}
+        self._gave: dict[int, Reason] = {}  # why it last gave something up
         self._held: dict[int, list[Slot]] = {}
         self._freed_on: dict[int, set[int]] = {}  # node -> rows that gave something up there
 
@@ -100,7 +101,7 @@ class Draft:
             self._freed_on.setdefault(slot.node, set()).add(row)
         book(self.free, self.device_free, self.request(row), given, +1)
         self.count[row] -= len(given)
-        self._why[row] = reason
+        self._why[row] = self._gave[row] = reason
 
     def wait(self, row: int, reason: Reason) -> None:
         """Says why the job has less than it needs."""
@@ -119,9 +120,8 @@ class Draft:
             added, removed = _difference(held, self.snapshot.held[row])
             if not added and not removed:
                 continue
-            action = Action(
-                self._verb(row), row, added, removed, self._why.get(row, UNEXPLAINED), self._awaited(row, added)
-            )
+            verb = self._verb(row)
+            action = Action(verb, row, added, removed, self._reason(row, verb), self._awaited(row, added))
             (taking if added else giving).append(action)
         services = np.flatnonzero(self.jobs.kind == SERVICE)
         need = dict(zip(services.tolist(), self.need[services].tolist(), strict=True))
@@ -136,6 +136,12 @@ class Draft:
         if after == 0:
             return Verb.SUSPEND
         return Verb.GROW if after > before else Verb.SHRINK
+
+    def _reason(self, row: int, verb: Verb) -> Reason:
+        why, gave = self._why.get(row, UNEXPLAINED), self._gave.get(row)
+        if verb == Verb.MOVE and gave is not None and gave != why:
+            return Reason("{}; starts again elsewhere", (gave,))
+        return why
 
     def _awaited(self, row: int, added: tuple[Slot, ...]) -> tuple[int, ...]:
         if not self._freed_on:
