@@ -217,6 +217,17 @@ def test_use_is_booked_as_asked_given_and_used(tmp_path: Path) -> None:
     assert sum(use.used_s for use in uses) == pytest.approx(sum(use.allocated_s for use in uses), rel=0.25)
 
 
+def test_what_waited_is_booked_as_asked_and_not_as_given(tmp_path: Path) -> None:
+    world = World(tmp_path, nodes=(node("n0", 1),))
+    world.submit(batch("first", seconds=60.0))
+    world.pass_(2.0)
+    world.submit(batch("second", seconds=30.0))
+    world.pass_(200.0)
+    uses = [use for use in world.owners.usage(0.0) if use.resource == "core" and use.job == "second"]
+    assert sum(use.allocated_s for use in uses) == pytest.approx(30, abs=3)
+    assert sum(use.asked_s for use in uses) == pytest.approx(30 + 58, abs=5)
+
+
 def test_a_clock_that_jumps_back_starts_nothing_twice(tmp_path: Path) -> None:
     world = four_nodes(tmp_path)
     world.submit(service(), training(steps=4000))
