@@ -133,14 +133,24 @@ def test_room_of_a_worker_is_free_when_as_few_work_as_should() -> None:
     assert len(lifecycle.advance(record, seen(one, run_1=RUNS), NOW_S).record.replicas) == 1
 
 
-def test_speeds_are_learnt_where_they_changed_enough_to_matter() -> None:
+def _steps(workers: int, **seconds: float) -> JobSeen:
+    crew = tuple(WorkerSeen(pid, 1 / workers) for pid in range(workers))
+    return seen(TrainingSeen(workers=crew, step_s={int(name[1:]): each for name, each in seconds.items()}), run_1=RUNS)
+
+
+def test_the_speed_of_the_size_that_runs_is_learnt_where_it_changed_enough_to_matter() -> None:
     record = a_record(a_job(Kind.TRAINING), Step.STARTED)
-    first = lifecycle.advance(record, seen(TrainingSeen(step_s={2: 0.5}), run_1=RUNS), NOW_S).record
-    assert first.learned["step_s"] == {"2": 0.5}
-    same = lifecycle.advance(first, seen(TrainingSeen(step_s={2: 0.51}), run_1=RUNS), NOW_S).record
-    assert same is first
-    other = lifecycle.advance(first, seen(TrainingSeen(step_s={2: 0.51, 3: 0.4}), run_1=RUNS), NOW_S).record
-    assert other.learned["step_s"] == {"2": 0.51, "3": 0.4}
+    first = lifecycle.advance(record, _steps(2, w2=0.5, w4=9.0), NOW_S).record
+    assert first.learned["step_s"] == {"2": [0.5, NOW_S]}
+    assert lifecycle.advance(first, _steps(2, w2=0.51), NOW_S + 1).record is first
+    other = lifecycle.advance(first, _steps(3, w2=0.51, w3=0.4), NOW_S + 2).record
+    assert other.learned["step_s"] == {"2": [0.5, NOW_S], "3": [0.4, NOW_S + 2]}
+
+
+def test_a_speed_that_stays_does_not_grow_old() -> None:
+    first = lifecycle.advance(a_record(a_job(Kind.TRAINING), Step.STARTED), _steps(2, w2=0.5), NOW_S).record
+    later_s = NOW_S + lifecycle.TOLD_AGAIN_S
+    assert lifecycle.advance(first, _steps(2, w2=0.51), later_s).record.learned["step_s"] == {"2": [0.51, later_s]}
 
 
 def test_an_emptied_node_loses_a_service_one_replica_at_a_time() -> None:

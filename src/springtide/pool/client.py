@@ -360,7 +360,7 @@ def _order(job: Job, digests: Mapping[str, str]) -> dict[str, Any]:
 
 
 def _inside(script: Path, folder: Path, name: str) -> str:
-    path = Path(os.path.normpath(folder / script))
+    folder, path = Path(os.path.normpath(folder)), Path(os.path.normpath(folder / script))
     if not path.is_relative_to(folder):
         raise UserError(
             f"job {name}: script: {script} lies outside of the folder {folder}, which is what is taken along"

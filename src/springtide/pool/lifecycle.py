@@ -19,6 +19,7 @@ from springtide.spec.job import Kind, Restart
 from springtide.spec.quantities import duration_text
 
 FIRST_RETRY_S, LAST_RETRY_S = 1.0, 300.0
+TOLD_AGAIN_S = 30.0  # after which a speed that is as it was is written down again, so that it does not grow old
 STEADY_S = 600.0  # a replica that ran so long was no failed start
 NOTHING = JobSeen()
 
@@ -43,7 +44,7 @@ class _Course:
 
     def tell(self, kind: str, sentence: str) -> None:
         one = self.record
-        self.events.append(Event(self.now_s, kind, sentence, one.job.team, one.name, one.id))
+        self.events.append(Event(self.now_s, kind, f"{one.name}: {sentence}", one.job.team, one.name, one.id))
 
     def set(self, **changes: Any) -> None:
         if any(getattr(self.record, name) != value for name, value in changes.items()):
@@ -212,10 +213,13 @@ def _learn(course: _Course, training: TrainingSeen) -> None:
     for name, value in (("microbatches", training.microbatches), ("steps", training.steps)):
         if value is not None:
             known[name] = value
-    speeds = {str(workers): round(seconds, 6) for workers, seconds in training.step_s.items()}
-    kept: dict[str, float] = known.get("step_s", {})
-    if any(abs(kept.get(size, math.inf) / seconds - 1) > 0.1 for size, seconds in speeds.items() if seconds):
-        known["step_s"] = kept | speeds
+    size = len(training.workers)
+    seconds = training.step_s.get(size)
+    if seconds:
+        kept: dict[str, list[float]] = known.get("step_s", {})
+        before, at_s = kept.get(str(size), (math.inf, -math.inf))
+        if abs(before / seconds - 1) > 0.1 or not at_s <= course.now_s < at_s + TOLD_AGAIN_S:
+            known["step_s"] = kept | {str(size): [round(seconds, 6), course.now_s]}
     if known != course.record.learned:
         course.set(learned=known)
 

@@ -40,7 +40,7 @@ TICK_S = 1.0
 SOON_S = 0.05  # between rounds while room changes hands
 LATER_S = 0.5  # while something takes long to end
 SETTLE_S = 10.0  # after a restart, before training grows into room that a service may need whose load is not known yet
-KEEP_USE_S, KEEP_WAITS_S, KEEP_LOADS_S = 10.0, 30.0, 300.0
+KEEP_USE_S, KEEP_WAITS_S, KEEP_LOADS_S = 10.0, 30.0, 60.0
 _log = logging.getLogger("springtide.pool")
 
 
@@ -112,7 +112,7 @@ class Loop:
         with self._lock:
             self._seen = seen
             changes = Round()
-            self._hear_owners()
+            self._hear_owners(now_s)
             if self._settled_s is None:
                 self._settled_s = now_s + SETTLE_S * any(one.replicas for one in self.records.values())
             busy = self._quiet.busy(self.records.values(), seen.jobs, now_s)
@@ -135,7 +135,7 @@ class Loop:
         self._let_go(seen, ended, changes)
         return self._due_s(seen, now_s)
 
-    def _hear_owners(self) -> None:
+    def _hear_owners(self, now_s: float) -> None:
         """Takes over what owners and administrators have changed."""
         changed, newest = self.store.since(self._change)
         if newest == self._change and self._configured is not None:
@@ -150,6 +150,7 @@ class Loop:
                 if not owner.state.over:
                     self.records[owner.id] = owner
                 continue
+            self._pass(mine, now_s)
             self.records[owner.id] = replace(
                 mine, job=owner.job, source=owner.source, script=owner.script, wish=owner.wish, pinned=owner.pinned,
                 revision=owner.revision, version=owner.version,
@@ -161,9 +162,10 @@ class Loop:
         """Lets these records know what happened to them. Returns which ends are on record then."""
         ended = []
         for record in busy:
-            there = seen.jobs.get(record.id)
-            self._accounts.passed(record, there.used if there else Used(), now_s)
-            advanced = lifecycle.advance(record, there, now_s, self._drained, self._teller.agreed(record))
+            self._pass(record, now_s)
+            advanced = lifecycle.advance(
+                record, seen.jobs.get(record.id), now_s, self._drained, self._teller.agreed(record)
+            )
             changes.events += advanced.events
             if advanced.ended:
                 ended.append((record.id, advanced.ended))
@@ -243,13 +245,21 @@ class Loop:
     def _set(self, record: JobRecord, changes: Round, now_s: float) -> None:
         before = self.records[record.id]
         if before is not record and before != record:
+            self._pass(before, now_s)
             record = carrying.attained(before, record, now_s)
             self.records[record.id] = record
             changes.jobs[record.id] = record
 
+    def _pass(self, record: JobRecord, now_s: float) -> None:
+        """Books what the job has had until now, before that changes."""
+        there = self._seen.jobs.get(record.id)
+        self._accounts.passed(record, there.used if there else Used(), now_s)
+
     def _noticed(self, notice: Notice) -> Event:
         record = self.records[notice.job]
-        return Event(notice.at_s, "notice", notice.sentence, record.job.team, record.name, record.id)
+        return Event(
+            notice.at_s, "notice", f"{record.name}: {notice.sentence}", record.job.team, record.name, record.id
+        )
 
     # --- the engine
 
@@ -264,7 +274,9 @@ class Loop:
                 record = replace(record, replicas=replicas, learned={**record.learned, "verdict": refusal.sentence})
             else:
                 changes.events.append(
-                    Event(now_s, "refused", refusal.sentence, record.job.team, record.name, record.id)
+                    Event(
+                        now_s, "refused", f"{record.name}: {refusal.sentence}", record.job.team, record.name, record.id
+                    )
                 )
             self._set(replace(record, reason=refusal.sentence), changes, now_s)
         self.store.keep(changes)

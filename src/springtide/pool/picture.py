@@ -23,6 +23,7 @@ from springtide.spec.job import Job, Kind
 from springtide.spec.quantities import Range
 from springtide.spec.sharing import Pool
 
+FRESH_S = 90.0  # for which a measured speed counts
 CPU_TARGET = 0.7  # of its cores, at which a service that does not count its requests is taken to be full
 
 
@@ -65,7 +66,7 @@ class Picture:
             self.remove(record.id)
             return
         size = _as_it_is(record) if settling else lifecycle.size_left(record)
-        known = _Known(record.job, size, self._learned(record))
+        known = _Known(record.job, size, self._learned(record, now_s))
         row = self.row(record.id)
         if row is None or self._known[record.id] != known:
             row = self._add(record, known)
@@ -159,7 +160,7 @@ class Picture:
         if record.pinned:
             job = replace(job, load=None)  # its owner says how many, not its load
         row = intake.add_job(self.cluster, job, record.submitted_s)
-        if (speeds := self._speeds(record, job)) is not None:
+        if (speeds := self._speeds(known, job)) is not None:
             self.cluster.set(row, curve=self.cluster.curves.add(speeds))
         if record.id in self._loads and row in self.cluster.loads:
             self.cluster.loads[row] = replace(self.cluster.loads[row], **_measured(self._loads[record.id]))
@@ -191,14 +192,14 @@ class Picture:
             remaining_s=_remaining_s(record, had_s if held else 0.0),
         )
 
-    def _learned(self, record: JobRecord) -> tuple[Any, ...]:
-        speeds = tuple(sorted(record.learned.get("step_s", {}).items())) if self._learns_speeds else ()
+    def _learned(self, record: JobRecord, now_s: float) -> tuple[Any, ...]:
+        speeds = tuple(sorted(_fresh(record, now_s).items())) if self._learns_speeds else ()
         return (record.learned.get("microbatches"), speeds, record.pinned)
 
-    def _speeds(self, record: JobRecord, job: Job) -> FloatArray | None:
+    def _speeds(self, known: _Known, job: Job) -> FloatArray | None:
         """(maximum + 1,) learnt seconds of a step as speeds; what was not measured follows the microbatches."""
-        seconds = {int(size): float(each) for size, each in record.learned.get("step_s", {}).items()}
-        if not self._learns_speeds or not seconds or job.kind != Kind.TRAINING:
+        seconds: dict[int, float] = dict(known.learned[1])
+        if not seconds or job.kind != Kind.TRAINING:
             return None
         most = job.replicas.maximum
         shape = curves.of_microbatches(job.microbatches, most) if job.microbatches else curves.prior(most)
@@ -230,10 +231,14 @@ def plannable(record: JobRecord, now_s: float) -> bool:
 
 
 def _as_it_is(record: JobRecord) -> tuple[int, int]:
-    """Between how many replicas it may have while nothing is to grow."""
+    """Between how many replicas it may have while loads are unknown: training grows not, services shrink not."""
     least, most = lifecycle.size_left(record)
     held = sum(one.step != Step.STOPPING for one in record.replicas)
-    return (least, max(least, min(most, held))) if record.job.kind == Kind.TRAINING and held else (least, most)
+    if record.job.kind == Kind.TRAINING and held:
+        return least, max(least, min(most, held))
+    if record.job.kind == Kind.SERVICE and record.job.load and not record.pinned:
+        return max(least, min(most, held)), most
+    return least, most
 
 
 def per_replica(job: Job, unit: str) -> float | None:
@@ -245,13 +250,25 @@ def per_replica(job: Job, unit: str) -> float | None:
     return (job.load.cpu or CPU_TARGET) * job.resources.cpu or None
 
 
+def _fresh(record: JobRecord, now_s: float) -> dict[int, float]:
+    """Seconds of a step by workers, as measured of late: neighbours change, and an old figure says nothing of now."""
+    found: dict[str, list[float]] = record.learned.get("step_s", {})
+    return {int(size): each[0] for size, each in found.items() if abs(now_s - each[1]) < FRESH_S}
+
+
 def learnt_speeds(step_s: Mapping[int, float], shape: FloatArray) -> FloatArray:
-    """(maximum + 1,) relative to one worker: measured where measured, else the nearest measured one times `shape`."""
+    """(maximum + 1,) relative to one worker: measured where measured, else the nearest measured one times `shape`.
+
+    Nobody is faster than `shape`, the best that so many workers can do: what seems so was measured at other times.
+    """
     speeds = np.zeros(len(shape))
     for size in range(1, len(shape)):
         near = min(step_s, key=lambda known: (abs(known - size), known))
         speeds[size] = shape[size] / shape[min(near, len(shape) - 1)] / step_s[near]
-    return speeds / speeds[1] if len(speeds) > 1 and speeds[1] > 0 else shape
+    if len(speeds) < 2 or speeds[1] <= 0:
+        return shape
+    best: FloatArray = np.minimum(speeds / speeds[1], shape / shape[1])
+    return best
 
 
 def _remaining_s(record: JobRecord, had_s: float) -> float:
@@ -262,7 +279,7 @@ def _remaining_s(record: JobRecord, had_s: float) -> float:
     steps, speeds = learned.get("steps"), learned.get("step_s")
     if record.job.kind != Kind.TRAINING or not steps or not speeds:
         return math.nan
-    size, seconds = min(speeds.items(), key=lambda one: int(one[0]))
+    size, (seconds, _) = min(speeds.items(), key=lambda one: int(one[0]))
     alone_s = float(seconds) * float(int(size) ** curves.PRIOR_EXPONENT)
     return max(int(steps) - int(learned.get("step", 0)), 0) * alone_s
 

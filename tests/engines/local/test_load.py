@@ -23,3 +23,10 @@ def test_without_counts_it_is_cores() -> None:
     loads = Loads()
     loads.look("web", {}, 1.0, 0.0, None)
     assert loads.look("web", {}, 2.0, 1.0, None) == LoadSeen(1.5, "cores")
+
+
+def test_a_count_that_was_not_asked_anew_is_no_time_without_requests() -> None:
+    loads = Loads()
+    loads.look("web", {"r1": 0.0}, 0.0, 0.0, 1.0)
+    assert loads.look("web", {"r1": 40.0}, 0.0, 1.0, 1.0) == LoadSeen(40.0, "requests")
+    assert loads.look("web", {"r1": 40.0}, 0.0, 1.0, 1.0) == LoadSeen(40.0, "requests")

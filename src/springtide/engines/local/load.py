@@ -28,7 +28,7 @@ class Loads:
     def look(
         self, name: str, counts: Mapping[str, float], cores: float, now_s: float, window_s: float | None
     ) -> LoadSeen | None:
-        """`counts` by replica, of those that count requests; None before there were two looks."""
+        """`counts` by replica, of those that count requests, as they were at `now_s`; None before there were two."""
         job = self._jobs.setdefault(name, _Job())
         if counts and not job.counted:
             job.counted = True
@@ -38,6 +38,8 @@ class Loads:
             before = job.last.get(replica, 0.0)
             job.total += count - before if count >= before else count
             job.last[replica] = count
+        if job.seen and job.seen[-1][0] >= now_s:
+            job.seen.pop()
         job.seen.append((now_s, job.total if job.counted else cores))
         while len(job.seen) > 2 and job.seen[1][0] <= now_s - (window_s or USUAL_WINDOW_S):
             job.seen.popleft()

@@ -83,7 +83,11 @@ class Lookout:
     def _load(self, job: Held, now_s: float) -> LoadSeen | None:
         found = {name: health for name in job.orders if (health := self._prober.health((job.id, name)))}
         counts: Mapping[str, float] = {name: one.total for name, one in found.items() if one.total is not None}
-        return self._loads.look(job.id, counts, self._meter.cores(job.id), now_s, job.about.get("window_s"))
+        # A count is as old as the answer that it came with.
+        told_s = [one.well_s for name, one in found.items() if name in counts and one.well_s is not None]
+        return self._loads.look(
+            job.id, counts, self._meter.cores(job.id), max(told_s, default=now_s), job.about.get("window_s")
+        )
 
 
 def align(job: Held, name: str) -> None:
