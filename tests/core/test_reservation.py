@@ -7,7 +7,7 @@ import math
 import numpy as np
 import pytest
 
-from springtide.core import Cluster, claims, reservation
+from springtide.core import Cluster, claims, plan, reservation
 from springtide.core.cluster import make_nodes
 from springtide.core.draft import Draft
 from springtide.core.holdings import Holdings
@@ -91,3 +91,22 @@ def test_surplus_is_not_counted_on_when_an_end_is_foreseen() -> None:
     cluster.hold(row, [Slot(0)] * 4)
     ends = reservation.end_s(Draft(cluster.snapshot(100.0)), np.array([row]))
     assert ends.tolist() == [160.0]
+
+
+def test_what_started_beside_it_leaves_less_for_others() -> None:
+    world = World([(2, 60.0)], [])
+    held = Reservation(0, 160.0, {0: 1}, np.array([vector(cpu=1)]), np.zeros((1, 0)))
+    row = world.cluster.add("beside", kind=BATCH, request=vector(cpu=1), remaining_s=math.nan)
+    draft = Draft(world.cluster.snapshot(100.0))
+    assert world.most(held.beside(draft, row, [Slot(1)]), cpu=1) == [1.0, math.inf]
+    assert world.most(held.beside(draft, row, [Slot(0)]), cpu=1) == [0.0, math.inf]
+
+
+def test_of_two_that_would_fit_beside_the_oldest_only_one_starts() -> None:
+    cluster = Cluster(make_nodes(np.array([vector(cpu=4)])))
+    running = cluster.add("runs", kind=BATCH, request=vector(cpu=2), remaining_s=60.0, submitted_s=-2.0)
+    cluster.hold(running, [Slot(0)])
+    cluster.add("large", kind=BATCH, request=vector(cpu=3), remaining_s=500.0, submitted_s=-1.0)
+    rows = [cluster.add(f"small-{n}", kind=BATCH, request=vector(cpu=1), remaining_s=900.0) for n in range(2)]
+    cluster.apply(plan(cluster.snapshot(0.0)), 0.0)
+    assert sorted(len(cluster.held[row]) for row in rows) == [0, 1]

@@ -64,6 +64,9 @@ class Door:
         if slots:
             self.holdings.take(claim.row, slots, Reason("there is room for {}", (Replicas(len(slots)),)))
             self.quota.count(claim.team, claim.amount)
+            held = self.reserved
+            if held is not None and held.row != claim.row and claim.priority >= self.draft.jobs.priority[held.row]:
+                self.reserved = held.beside(self.draft, claim.row, slots)
         return len(slots)
 
     def take_all(self, rows: IntArray) -> bool:

@@ -6,15 +6,18 @@ may still start there (backfill: Lifka, JSSPP'95); surplus may always, as it giv
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from collections import Counter
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass, replace
 
 import numpy as np
 
 from springtide.core import claims, placement
 from springtide.core.claims import Claim
-from springtide.core.draft import Draft
+from springtide.core.draft import Draft, bits
 from springtide.core.holdings import Holdings, return_slots
-from springtide.core.resources import GPU, FloatArray, IntArray
+from springtide.core.resources import GPU, SLACK, FloatArray, IntArray
+from springtide.core.snapshot import Slot
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -35,6 +38,14 @@ class Reservation:
         room = placement.room(self.free, self.device_free, request) if np.isfinite(self.start_s) else 0.0
         most[list(self.where)] = room
         return most
+
+    def beside(self, draft: Draft, row: int, slots: Iterable[Slot]) -> Reservation:
+        """The reservation after another job took these slots: less is left beside this one, if it stays that long."""
+        taken = Counter(slot.node for slot in slots if slot.node in self.where)
+        if not taken or end_s(draft, np.array([row]))[0] <= self.start_s < np.inf:
+            return self
+        left = _beside(draft.request(row), taken, list(self.where), self.free, self.device_free)
+        return replace(self, free=left[0], device_free=left[1])
 
 
 def end_s(draft: Draft, rows: IntArray) -> FloatArray:
@@ -76,21 +87,22 @@ def reserve(holdings: Holdings, claim: Claim, takeable: IntArray) -> Reservation
     if high == len(moments):
         return None
     where = claims.spread(draft, claim, where_room, claims.fits(draft, claim, free, device_free))
-    return Reservation(claim.row, moments[high], where, *_beside(claim, where, *then))
+    nodes = list(where)
+    left = _beside(claim.request, where, nodes, then[0][nodes], then[1][nodes])
+    return Reservation(claim.row, moments[high], where, *left)
 
 
 def _beside(
-    claim: Claim, where: dict[int, int], free: FloatArray, device_free: FloatArray
+    request: FloatArray, taken: Mapping[int, int], nodes: list[int], free: FloatArray, device_free: FloatArray
 ) -> tuple[FloatArray, FloatArray]:
-    """What is left on these nodes beside the claim's replicas."""
-    nodes = list(where)
-    left, devices_left = free[nodes].copy(), device_free[nodes].copy()
-    gpu = float(claim.request[GPU])
+    """What is left on these nodes, with so much free, beside so many replicas on each."""
+    left, devices_left = free.copy(), device_free.copy()
+    gpu = float(request[GPU])
     for place, node in enumerate(nodes):
-        left[place] -= where[node] * claim.request
-        for _ in range(where[node]):
-            bits = placement.devices(devices_left[place], gpu)
-            for device in range(devices_left.shape[1]):
-                if bits >> device & 1:
-                    devices_left[place, device] -= min(gpu, 1.0)
+        many = taken.get(node, 0)
+        left[place] -= many * request
+        for _ in range(many if gpu > 0 else 0):
+            if devices_left[place].max(initial=0.0) < min(gpu, 1.0) - SLACK:
+                break  # whoever passes a reservation may leave nothing
+            devices_left[place, bits(placement.devices(devices_left[place], gpu))] -= min(gpu, 1.0)
     return left, devices_left
