@@ -44,7 +44,7 @@ class World:
         name = f"small-{len(self.cluster.names)}-{self.now_s}-{len(self.left)}"
         more = int(small["kind"] == TRAINING)
         columns |= {"maximum": small["minimum"] + more, "submitted_s": self.now_s, "remaining_s": remaining_s}
-        self.cluster.add(name, **columns)
+        self.cluster.add(name, **columns, speeds=np.arange(columns["maximum"] + 1.0))
         self.left[name] = small["life"]
 
     def passed(self) -> None:
@@ -80,7 +80,7 @@ def test_the_oldest_of_the_highest_blocked_class_starts_where_higher_classes_lea
     request = vector(cpu=2, gpu=2) if gpus else vector(cpu=6)
     room = [machine[0] - serving >= request[0] and machine[2] >= request[2] for machine in machines]
     assume(any(room))
-    large = world.cluster.add("large", kind=BATCH, request=request, priority=2, submitted_s=world.now_s - 1.0)
+    large = world.cluster.add("large", kind=BATCH, request=request, priority=2, submitted_s=-1.0)
     for _ in range(ROUNDS):
         for small in coming:
             world.add(small)
