@@ -105,8 +105,10 @@ def test_what_its_owner_stops_has_stopped_when_nothing_runs(wish: Wish, state: S
 def test_training_that_ended_with_its_digest_is_done() -> None:
     result = {"state": "done", "step": 400, "digest": "abc"}
     record = a_record(a_job(Kind.TRAINING, 1, 4), Step.STARTED, Step.STARTED)
+    result["checkpoint"] = "/kept/step-400"
     after = lifecycle.advance(record, seen(run_1=ended(0, result=result)), NOW_S).record
     assert after.state == State.DONE and after.result == result and not after.replicas
+    assert after.reason == "trained to the end, 400 steps; its last checkpoint is /kept/step-400"
 
 
 def test_training_that_was_refused_as_bad_input_is_not_tried_again() -> None:
@@ -121,8 +123,10 @@ def test_training_killed_from_outside_counts_no_failure_while_it_progresses() ->
     once = lifecycle.advance(record, seen(run_1=ended(None, result={"state": "interrupted", "step": 7})), NOW_S).record
     assert once.failures == 0 and once.state == State.WAITING
     stuck = replace(once, attempt=2, replicas=record.replicas)
-    twice = lifecycle.advance(stuck, seen(run_2=ended(None, result={"state": "interrupted", "step": 7})), NOW_S).record
-    assert twice.failures == 1
+    again = {"state": "interrupted", "step": 7}
+    long_s = NOW_S - lifecycle.LIVED_S
+    assert lifecycle.advance(stuck, seen(run_2=ended(None, started_s=long_s, result=again)), NOW_S).record.failures == 0
+    assert lifecycle.advance(stuck, seen(run_2=ended(None, result=again)), NOW_S).record.failures == 1
 
 
 def test_room_of_a_worker_is_free_when_as_few_work_as_should() -> None:

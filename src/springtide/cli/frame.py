@@ -12,6 +12,7 @@ from springtide.cli.amounts_text import amount, amount_text
 from springtide.cli.ps import step_text
 from springtide.cli.table import cut, width
 from springtide.spec.quantities import duration_text
+from springtide.train.events import plural
 
 Row = dict[str, Any]
 KINDS = ("service", "stream", "batch", "training")
@@ -70,7 +71,7 @@ def _title(view: View, running: Sequence[Row], waiting: Sequence[Row]) -> Text:
     up = duration_text(max(0.0, view.now_s - float(view.health.get("since_s", view.now_s))))
     text = Text(f"springtide {view.health.get('version', '')}", style="bold")
     text.append(
-        f"  up {up}, {len(view.nodes)} nodes, {len(running)} jobs with replicas, {len(waiting)} without",
+        f"  up {up}, {len(view.nodes)} nodes, {plural(len(running), 'job')} with replicas, {len(waiting)} without",
         "default not bold",
     )
     return text.append(f"  {view.problem}", "red") if view.problem else text.append(f"  {view.hint}", "dim not bold")

@@ -20,6 +20,7 @@ from springtide.spec.quantities import duration_text
 
 FIRST_RETRY_S, LAST_RETRY_S = 1.0, 300.0
 TOLD_AGAIN_S = 30.0  # after which a speed that is as it was is written down again, so that it does not grow old
+LIVED_S = 15.0  # a run that was killed after so long was not killed by what it is itself
 STEADY_S = 600.0  # a replica that ran so long was no failed start
 NOTHING = JobSeen()
 
@@ -232,9 +233,11 @@ def _run_ended(course: _Course, process: ReplicaSeen, end: Exit) -> None:
     course.set(replicas=tuple(one for one in record.replicas if one.step == Step.ASSIGNED))
     if result.get("state") == "done":
         course.set(replicas=())
-        course.finish(State.DONE, f"trained to the end, {step:,} steps", result)
+        where = f"; its last checkpoint is {result['checkpoint']}" if result.get("checkpoint") else ""
+        course.finish(State.DONE, f"trained to the end, {step:,} steps{where}", result)
         return
     progressed = step > int(record.learned.get("step", 0))
+    ran_s = end.at_s - process.started_s if process.started_s is not None else 0.0
     course.set(learned={**course.record.learned, "step": max(step, int(record.learned.get("step", 0)))})
     if asked or record.wish != Wish.RUN:
         return
@@ -243,14 +246,13 @@ def _run_ended(course: _Course, process: ReplicaSeen, end: Exit) -> None:
     if end.code == 2:
         course.set(replicas=())
         course.finish(State.FAILED, said or f"the run {end.cause}", result or {"exit_code": end.code})
-    elif not end.code and (progressed or end.asked):
+    elif not end.code and (progressed or end.asked or ran_s >= LIVED_S):
         # Killed from outside, or told to end: it lost nothing that its checkpoint does not hold.
         course.tell("failure", f"{what}; it goes on from its last checkpoint")
         course.set(failures=0)
     else:
         course.set(replicas=())
-        ran_s = end.at_s - process.started_s if process.started_s is not None else 0.0
-        _retry(course, what, 0.0 if not progressed else ran_s, end)
+        _retry(course, what, ran_s if progressed else 0.0, end)
 
 
 # --- what the owner wants, and what must move

@@ -147,7 +147,7 @@ def _total(nodes: Iterable[Node]) -> Resources:
 
 
 def _team_of(job: Job, pool: Pool) -> list[Problem]:
-    known = [DEFAULT_TEAM, *(team.name for team in pool.teams)]
+    known = list(dict.fromkeys([DEFAULT_TEAM, *(team.name for team in pool.teams)]))
     if job.team in known:
         return []
     hint = nearest(job.team, known) or f"; write one of {', '.join(known)}"

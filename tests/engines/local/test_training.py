@@ -74,6 +74,8 @@ def test_a_run_that_is_resized_and_stopped_ends_with_the_bits_of_an_undisturbed_
     assert (end.result["state"], end.result["step"], end.result["samples_lost"]) == ("done", 900, 0)
     assert end.result["digest"] == undisturbed(source / "learn.py", "--steps", 900)
     assert "the script's own last words" in end.tail
+    seen.engine.forget(second.id)
+    assert Path(end.result["checkpoint"]).is_dir(), "what was trained outlives its job"
 
 
 def test_a_script_that_is_wrong_says_so_in_its_end(seen: Seen, source: Path) -> None:

@@ -11,13 +11,14 @@ from pathlib import Path
 
 GONE = ".gone"  # beside the folders of jobs
 KEPT_LOGS = 100  # of jobs that are over
+KEPT_RESULTS = 3  # of jobs of one name that are over
 
 
 class Broom:
     """See the module. What an earlier pool threw away and did not remove is removed too."""
 
-    def __init__(self, jobs: Path, logs: Path) -> None:
-        self._gone, self._logs = jobs / GONE, logs
+    def __init__(self, jobs: Path, logs: Path, results: Path) -> None:
+        self._gone, self._logs, self._results = jobs / GONE, logs, results
         self._thread: threading.Thread | None = None
         self._again = False
         self._keep: frozenset[str] = frozenset()
@@ -29,7 +30,7 @@ class Broom:
             folder.rename(self._gone / f"{folder.name}-{time.monotonic_ns()}")
 
     def sweep(self, keep: Iterable[str]) -> None:
-        """Remove what was thrown away, and the logs of jobs but `keep` and the newest that are over."""
+        """Remove what was thrown away, and logs and results of jobs but `keep` and the newest that are over."""
         self._keep, self._again = frozenset(keep), True
         if self._thread is None or not self._thread.is_alive():
             self._thread = threading.Thread(target=self._run, name="broom", daemon=True)
@@ -50,7 +51,19 @@ class Broom:
             with contextlib.suppress(OSError):
                 (path / "secrets").chmod(0o700)
             shutil.rmtree(path, ignore_errors=True)
-        kept = list(self._logs.iterdir()) if self._logs.exists() else []
-        over = [path for path in kept if path.name not in self._keep]
-        for path in sorted(over, key=lambda path: path.stat().st_mtime)[:-KEPT_LOGS]:
+        for path in self._over(self._logs)[:-KEPT_LOGS]:
             shutil.rmtree(path, ignore_errors=True)
+        by_name: dict[str, list[Path]] = {}
+        for path in self._over(self._results):
+            if any(path.iterdir()):
+                by_name.setdefault(path.name.rpartition("-")[0], []).append(path)
+            else:
+                path.rmdir()
+        for paths in by_name.values():
+            for path in paths[:-KEPT_RESULTS]:
+                shutil.rmtree(path, ignore_errors=True)
+
+    def _over(self, folder: Path) -> list[Path]:
+        """What lies there of jobs that are over, the oldest first."""
+        kept = list(folder.iterdir()) if folder.exists() else []
+        return sorted((path for path in kept if path.name not in self._keep), key=lambda path: path.stat().st_mtime)

@@ -55,7 +55,7 @@ class LocalEngine:
         self._wake_read, self._wake_write = os.pipe2(os.O_NONBLOCK | os.O_CLOEXEC)
         self._selector.register(self._wake_read, selectors.EVENT_READ, None)
         self._lookout = Lookout(self._groups, self.root, self.wake)
-        self._broom = Broom(self._jobs_folder, self.root / "logs")
+        self._broom = Broom(self._jobs_folder, self.root / "logs", self.root / "results")
         self._notices: list[Notice] = []
         self._jobs: dict[str, Held] = {}
         for path in sorted(self._jobs_folder.iterdir()):
@@ -268,11 +268,16 @@ class LocalEngine:
                 sockets.free(job.port)
 
     def _order(self, job: Held, task: Task, order: Order, workers: int) -> None:
+        person = self._person(task.job)
+        if not job.folder.results.exists():
+            job.folder.results.mkdir(parents=True, mode=0o700)
+            if person is not None:
+                person.own(job.folder.results)
         if job.kind == Kind.TRAINING:
             job.workers = workers
-            at, person = job.folder.attempt(order.replica), self._person(task.job)
+            at = job.folder.attempt(order.replica)
             at.mkdir(parents=True, exist_ok=True)
-            save(at / LAUNCH, orders.launch(task, workers))
+            save(at / LAUNCH, orders.launch(task, job.folder, workers))
             if person is not None:
                 person.own(job.folder.run)
         job.folder.write_order(order)

@@ -97,7 +97,9 @@ class Held:
         except (OSError, ValueError):
             state = "interrupted" if record.asked or record.code == INTERRUPTED else "failed"
             return {"state": state, "message": record.tail[-1] if record.tail else record.cause}
-        return {key: report[key] for key in _RESULT if key in report} | {"step": report["steps"]}
+        written = report.get("checkpoints") or [{}]
+        known = {key: report[key] for key in _RESULT if key in report}
+        return known | {"step": report["steps"], "checkpoint": written[-1].get("path")}
 
     def close(self) -> None:
         """Nothing of it is held open."""

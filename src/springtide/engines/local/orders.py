@@ -109,6 +109,7 @@ def _environment(task: Task, place: Place, folder: Folder, person: Person | None
         TIDE_REPLICA=f"{task.id}/{place.replica}",
         TIDE_TEAM=job.team,
         TIDE_SCRATCH=str(folder.scratch(place.replica)),
+        TIDE_RESULTS=str(folder.results),
     )
     return found
 
@@ -119,7 +120,7 @@ def _told(person: Person | None) -> dict[str, Any] | None:
     return {key: value if isinstance(value, int) else str(value) for key, value in asdict(person).items()}
 
 
-def launch(task: Task, workers: int) -> dict[str, Any]:
+def launch(task: Task, folder: Folder, workers: int) -> dict[str, Any]:
     """What the process of a training job reads; see `training`."""
     job = task.job
     every, keep = job.checkpoint.every, job.checkpoint.keep
@@ -128,7 +129,7 @@ def launch(task: Task, workers: int) -> dict[str, Any]:
         "script": task.script,
         "arguments": list(job.args),
         "start": workers,
-        "checkpoint": job.checkpoint.folder,
+        "checkpoint": job.checkpoint.folder or str(folder.results / "checkpoints"),
         "every": {"seconds": every.seconds, "steps": every.steps} if every else None,
         "keep": keep,
     }

@@ -78,6 +78,7 @@ class Folder:
     def __init__(self, path: Path) -> None:
         self.path, self.job = path, path.name
         self.logs = path.parent.parent / "logs" / path.name
+        self.results = path.parent.parent / "results" / path.name  # what outlives the job
         self.socket, self.shim, self.about = path / "shim.sock", path / "shim.json", path / "job.json"
         self.secrets, self.run = path / "secrets", path / "run"
 
