@@ -75,7 +75,8 @@ def add(cluster: Cluster, name: str, count: int, teams: int, rng: np.random.Gene
         cpu=float(rng.choice([0.5, 1, 2, 4])), memory=float(rng.choice([1, 2, 4])) * GIB, gpu=gpu, disk=1e6
     )
     least = max(1, count // 2) if kind == TRAINING else count
-    load = Load(rate=0.9 * count, per_replica=1.0, headroom=0.0) if kind == SERVICE else None
+    carries = Load(rate=0.9 * count, per_replica=1.0, headroom=0.0)
+    load = carries.observed(carries.rate, 500.0) if kind == SERVICE else None
     priority = {SERVICE: 3, BATCH: 2, TRAINING: 1}[kind]
     team = int(rng.integers(teams))
     return cluster.add(

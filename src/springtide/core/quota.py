@@ -174,10 +174,12 @@ def rolled_up(own: FloatArray, chains: list[list[int]]) -> FloatArray:
 
 def _rolled_up_guarantee(own: FloatArray, chains: list[list[int]]) -> FloatArray:
     total = own.copy()
-    for team in sorted(range(len(chains)), key=lambda team: -len(chains[team])):
-        below = [other for other, chain in enumerate(chains) if len(chain) > 1 and chain[1] == team]
-        if below:
-            total[team] = np.maximum(own[team], total[below].sum(axis=0))
+    below: dict[int, list[int]] = {}
+    for team, chain in enumerate(chains):
+        if len(chain) > 1:
+            below.setdefault(chain[1], []).append(team)
+    for team in sorted(below, key=lambda team: -len(chains[team])):
+        total[team] = np.maximum(own[team], total[below[team]].sum(axis=0))
     return total
 
 
