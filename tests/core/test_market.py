@@ -127,6 +127,15 @@ def test_a_tick_is_paid_when_it_begins() -> None:
     assert math.isclose(cluster.teams.spent[0], cluster.prices.revenue)
 
 
+def test_a_tick_begins_at_its_time_and_not_before_though_seconds_count_from_1970() -> None:
+    cluster = a_market([vector(cpu=1)])
+    bid(cluster, "a", 3600.0)
+    noon_s = 1_800_000_000.0
+    for second in range(180):
+        step(cluster, noon_s + second + 0.5)
+    assert math.isclose(cluster.prices.revenue, 180.0 / 3600.0, rel_tol=0.01)
+
+
 def test_who_is_preempted_within_a_tick_pays_for_what_it_had() -> None:
     cluster = a_market([vector(cpu=1)])
     bid(cluster, "a", 5.0)

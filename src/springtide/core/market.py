@@ -114,7 +114,7 @@ def begins(draft: Draft) -> bool:
 
 def tick_of(snapshot: Snapshot) -> int:
     """The tick that the snapshot's moment is in."""
-    return math.floor(snapshot.now_s / snapshot.settings.price_tick_s * (1 + SLACK))
+    return math.floor(snapshot.now_s / snapshot.settings.price_tick_s + SLACK)  # seconds since 1970: nothing relative
 
 
 def spot(draft: Draft) -> IntArray:
