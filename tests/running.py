@@ -126,10 +126,10 @@ class Running:
     def cast(self) -> Cast:
         """Who plays now."""
         launched = Launched.read(self.folder)
-        nursery = _kept(self.folder / "nursery.json")
+        nursery = kept(self.folder / "nursery.json")
         arena = runs.open_arena(launched)
         if arena is None:
-            return Cast(_kept(self.folder / "supervisor.json"), nursery, {}, {})
+            return Cast(kept(self.folder / "supervisor.json"), nursery, {}, {})
         named = {worker["id"] for worker in runs.workers(arena)}
         working, parked = {}, {}
         for worker in range(WORKERS):
@@ -194,8 +194,8 @@ class Running:
         """For a failed test: what is known of the run."""
         rows = [json.dumps(event) for event in self.events if event["event"] != "step"]
         log = self.folder / "supervisor.log"
-        kept = log.read_text(errors="replace") if log.exists() else ""
-        return "\n".join([f"at step {self.step}", *rows[-60:], self.errors[-2000:], kept[-4000:]])
+        said = log.read_text(errors="replace") if log.exists() else ""
+        return "\n".join([f"at step {self.step}", *rows[-60:], self.errors[-2000:], said[-4000:]])
 
 
 def environment(home: Path, **variables: str) -> dict[str, str]:
@@ -269,7 +269,8 @@ def _orphaned_memory() -> list[str]:
     return found
 
 
-def _kept(path: Path) -> int:
+def kept(path: Path) -> int:
+    """The process that a file names, if it lives; else 0."""
     try:
         found = json.loads(path.read_text())
         return int(found["pid"]) if process.alive(found["pid"], found["started"]) else 0

@@ -7,12 +7,10 @@ from pathlib import Path
 
 import pytest
 
-from sharing.world import World
+from sharing.world import World, a_world
 
 
 @pytest.fixture
 def world(home: Path) -> Iterator[World]:
-    """The pool is not started yet: the test says with which nodes and rules."""
-    found = World(home)
-    yield found
-    found.end()
+    with a_world(home) as found:
+        yield found

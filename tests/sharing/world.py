@@ -124,11 +124,26 @@ class World:
             self.until(lambda: not self.client.jobs(state="live"), "all is cancelled")
         self.client.close()
         self.tide("down")
-        left = running.of_home(self.home)
+        left, groups = self.processes(), self.groups()
         running.strike(list(left))
-        groups = self.groups()
         assert not left, f"left behind: {left}"
         assert not groups, f"groups left behind: {groups}"
+
+    def processes(self) -> dict[int, str]:
+        """Living processes of the pool and of what it runs: pid -> command line."""
+        found, mark = {}, os.fsencode(self.home)
+        for entry in Path("/proc").iterdir():
+            with contextlib.suppress(OSError):
+                if entry.name.isdigit() and int(entry.name) != os.getpid():
+                    command = (entry / "cmdline").read_bytes()
+                    if mark in (entry / "environ").read_bytes() or mark in command:
+                        found[int(entry.name)] = command.replace(b"\0", b" ").decode(errors="replace")
+        return found | {pid: f"shim of {job}" for job, pid in self.shims().items()}
+
+    def shims(self) -> dict[str, int]:
+        """Job id -> process id of its shim, of those that live."""
+        kept = {path.parent.name: path for path in (self.home / "pool" / "jobs").glob("*/shim.json")}
+        return {job: pid for job, path in kept.items() if (pid := running.kept(path))}
 
     def groups(self) -> list[str]:
         """Control groups of the pool."""
@@ -198,6 +213,16 @@ class World:
         return self.log()
 
 
+@contextlib.contextmanager
+def a_world(home: Path) -> Iterator[World]:
+    """The pool is not started yet: the test says with which nodes and rules. Nothing of it may be left."""
+    world = World(home)
+    try:
+        yield world
+    finally:
+        world.end()
+
+
 # --- jobs that tests submit
 
 
@@ -213,10 +238,12 @@ def training(world: World, name: str, most: int, least: int = 1, steps: int = 20
 
 def web(world: World, port: int, most: int = 1, carries: float | None = None, name: str = "web", **said: Any) -> Job:
     """A production service; `carries`: requests per second of one replica."""
-    given: dict[str, Any] = {"priority": Priority.PRODUCTION, "resources": Resources(cpu=1, memory=MEMORY_BYTES)}
+    given: dict[str, Any] = {
+        "priority": Priority.PRODUCTION, "resources": Resources(cpu=1, memory=MEMORY_BYTES), "replicas": Range(1, most),
+    }  # fmt: skip
     load = None if carries is None else Load(requests_per_second=carries, headroom=0.0, window_s=2.0)
     return Job(
-        kind=Kind.SERVICE, name=name, replicas=Range(1, most), folder=str(world.folder),
+        kind=Kind.SERVICE, name=name, folder=str(world.folder),
         command=("python", "server.py"), port=port, load=load, grace_s=10.0, **given | said,
     )  # fmt: skip
 
