@@ -19,7 +19,7 @@ from springtide.core.nearness import Arrangement
 from springtide.core.reasons import Reason, Replicas
 from springtide.core.resources import BoolArray, FloatArray, IntArray
 from springtide.core.snapshot import Slot
-from springtide.core.worth import Worth
+from springtide.core.worth import Worth, concerned
 
 MARGIN = 0.05  # a replica changes hands when it is worth so much more there
 TRIES = 24  # steps for which no good places are found, after which a pass looks for no others
@@ -27,6 +27,8 @@ TRIES = 24  # steps for which no good places are found, after which a pass looks
 
 def deal(draft: Draft) -> None:
     """Gives free room to elastic jobs, then moves surplus among them."""
+    if not len(concerned(draft)):
+        return
     worth = Worth(draft)
     if _everybody(draft, worth):
         worth = Worth(draft)
