@@ -8,6 +8,7 @@ from __future__ import annotations
 import contextlib
 import random
 import time
+from collections import Counter
 from collections.abc import Callable
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -19,8 +20,8 @@ from sharing.world import Clients, World, a_world, batch, free_port, load, train
 from springtide.spec import Job, Range, Resources
 from springtide.spec.errors import SpringtideError
 
-QUICK, SLOW = (1,), (11, 12, 13)
-QUICK_S, SLOW_S = 10.0, 60.0
+QUICK, SLOW = (1,), (11, 12)
+QUICK_S, SLOW_S = 10.0, 45.0
 QUARTER = Resources(cpu=0.25, memory=256 * 2**20)
 HALF = Resources(cpu=0.5, memory=512 * 2**20)
 RUNS = {"first": 300, "second": 420}  # steps
@@ -36,6 +37,7 @@ class Storm:
     clients: Clients
     blows: list[str] = field(default_factory=list)
     batches: list[str] = field(default_factory=list)
+    without_shim: set[str] = field(default_factory=set)  # names of jobs whose shim was killed
     killed_replicas: int = 0
 
     @property
@@ -87,6 +89,7 @@ class Storm:
         shims = self.world.shims()
         job = self.rng.choice(sorted(shims))
         running.strike(shims[job])
+        self.without_shim.add(job.rpartition("-")[0])
         return f"{job} ({shims[job]})"
 
     def replica(self) -> int:
@@ -134,7 +137,7 @@ def test_a_short_storm_loses_no_request_no_batch_and_no_bit(
 
 @pytest.mark.slow
 @pytest.mark.parametrize("seed", SLOW)
-def test_a_minute_of_storm_loses_no_request_no_batch_and_no_bit(
+def test_a_long_storm_loses_no_request_no_batch_and_no_bit(
     seed: int, home: Path, undisturbed: Callable[..., str]
 ) -> None:
     with a_world(home) as world:
@@ -167,12 +170,19 @@ def _calm(storm: Storm, undisturbed: Callable[..., str]) -> None:
     known = [name for name in storm.batches if world.row(name)]
     for name in known:
         world.until_row(name, state="done")
-    lines = storm.lines.read_text().split()
-    assert sorted(lines) == sorted(known), "each batch that was taken is done, once"
+    _each_is_done_once(storm, known)
     answered = len(storm.clients.requests)
     world.until(lambda: len(storm.clients.requests) > answered, "the service answers")
     world.until_row("web", state="running", replicas=2)
     assert len(storm.clients.failed) <= storm.killed_replicas, storm.clients.failed
+
+
+def _each_is_done_once(storm: Storm, known: list[str]) -> None:
+    """Again only who ended unseen, between the death of his shim and the next one, which the pool says."""
+    done = Counter(storm.lines.read_text().split())
+    assert set(done) == set(known), "each batch that was taken is done"
+    for name in [name for name, times in done.items() if times > 1]:
+        assert name in storm.without_shim and "how is not known" in storm.world.told(name), f"{name} is done twice"
 
 
 def _web(world: World, port: int) -> Job:

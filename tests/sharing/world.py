@@ -29,7 +29,7 @@ PATIENCE_S = 60.0  # of a request
 Row = dict[str, Any]
 
 SERVER = '''"""Counts its requests; answers with its process id. One request at a time: a blow costs one at most."""
-import os, signal, socket, threading
+import hashlib, os, signal, socket, threading
 stop, served = threading.Event(), 0
 
 def answer(connection, body):
@@ -51,6 +51,7 @@ def serve(descriptor, body):
 def page():
     global served
     served += 1
+    hashlib.pbkdf2_hmac("sha256", b"word", b"salt", int(os.environ.get("ROUNDS", 1)))
     return b"%d" % os.getpid()
 
 signal.signal(signal.SIGTERM, lambda *_: stop.set())
