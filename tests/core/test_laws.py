@@ -71,6 +71,14 @@ def test_a_plan_of_the_planned_state_is_empty(history: History) -> None:
 
 
 @law
+@given(histories(classes=(0, 0, 0, 1, 2)))
+def test_a_plan_of_the_planned_state_is_empty_where_most_bid_for_what_teams_are_guaranteed(history: History) -> None:
+    for seen, _, cluster in play(history):
+        again = plan(cluster.snapshot(seen.now_s))
+        assert not again, told(seen, again)
+
+
+@law
 @given(histories())
 def test_the_same_snapshot_gives_the_same_plan(history: History) -> None:
     for seen, decided, _ in play(history):

@@ -9,7 +9,7 @@ from springtide.core.cluster import make_nodes
 from springtide.core.draft import Draft
 from springtide.core.quota import Quota
 from springtide.core.resources import GPU, vector
-from springtide.core.snapshot import BATCH, TRAINING, Teams
+from springtide.core.snapshot import BATCH, SERVICE, TRAINING, Slot, Teams
 
 INF = np.inf
 
@@ -144,3 +144,46 @@ def test_surplus_of_an_equal_gives_way_to_a_minimum() -> None:
     add(cluster, "newcomer", 5, team=1, submitted_s=1.0)
     settle(cluster, 1.0)
     assert running(cluster) == {"elastic": 3, "newcomer": 5}
+
+
+def stays(cluster: Cluster, now_s: float = 0.0) -> dict[str, int]:
+    """Who runs after a pass, which another pass leaves as it is."""
+    settle(cluster, now_s)
+    again = plan(cluster.snapshot(now_s))
+    assert not again, [str(action.reason) for action in again.actions]
+    return running(cluster)
+
+
+def test_no_bid_buys_what_a_team_is_guaranteed() -> None:
+    cluster = a_pool(4, ("vision", -1, 0, INF), ("speech", -1, 4, 0))
+    add(cluster, "high", 4, team=0, priority=0, bid_gpu=9.0)
+    add(cluster, "low", 4, team=1, priority=0, bid_gpu=1.0)
+    assert stays(cluster) == {"high": 0, "low": 4}
+    assert stays(cluster, 60.0) == {"high": 0, "low": 4}
+
+
+def test_what_a_member_is_guaranteed_is_not_taken_by_the_team_above_it() -> None:
+    cluster = a_pool(4, ("lab", -1, 0, INF), ("vision", 0, 4, 0))
+    add(cluster, "mine", 4, team=1, priority=1)
+    settle(cluster)
+    add(cluster, "above", 4, team=0, priority=3)
+    assert stays(cluster, 1.0) == {"mine": 4, "above": 0}
+
+
+def test_a_service_gives_back_to_two_in_one_pass_what_its_team_borrowed() -> None:
+    cluster = a_pool(4, ("web", -1, 0, INF), ("vision", -1, 1, 0), ("speech", -1, 1, 0))
+    add(cluster, "shop", 4, team=0, kind=SERVICE)
+    settle(cluster)
+    add(cluster, "one", 1, team=1)
+    add(cluster, "other", 1, team=2)
+    assert stays(cluster, 1.0) == {"shop": 2, "one": 1, "other": 1}
+
+
+def test_a_spot_job_that_is_suspended_after_a_loss_claims_its_guarantee_in_the_same_pass() -> None:
+    cluster = a_pool(2, ("web", -1, 1, INF), ("vision", -1, 2, 0))
+    settle(cluster)  # the tick has begun, no bid replaces another
+    refill = add(cluster, "refill", 2, team=1, priority=0, bid_gpu=2.0)
+    cluster.hold(refill, [Slot(0, 1)])  # the other replica was lost
+    shop = add(cluster, "shop", 2, team=0, priority=0, kind=SERVICE)
+    cluster.hold(shop, [Slot(0, 2)])
+    assert stays(cluster, 1.0) == {"refill": 2, "shop": 0}

@@ -56,8 +56,14 @@ def add(cluster: Cluster, job: dict[str, Any]) -> int:
     return cluster.add(job.pop("name"), request=vector(**job.pop("request")), load=load, **job)
 
 
+KINDS = (SERVICE, STREAM, BATCH, TRAINING)
+CLASSES = (0, 1, 1, 2, 3)
+
+
 @st.composite
-def jobs(draw: st.DrawFn, name: str, teams: int, kinds: tuple[int, ...] = (SERVICE, STREAM, BATCH, TRAINING)) -> dict:
+def jobs(
+    draw: st.DrawFn, name: str, teams: int, kinds: tuple[int, ...] = KINDS, classes: tuple[int, ...] = CLASSES
+) -> dict:
     """One job, of any kind and class, sometimes of a size that nothing holds."""
     kind = draw(st.sampled_from(kinds))
     minimum = draw(st.sampled_from([1, 1, 1, 2, 2, 3, 4, 9]))
@@ -71,7 +77,7 @@ def jobs(draw: st.DrawFn, name: str, teams: int, kinds: tuple[int, ...] = (SERVI
     job = {
         "name": name, "kind": kind, "request": request, "minimum": minimum,
         "maximum": minimum + (draw(st.integers(0, 6)) if elastic else 0),
-        "priority": draw(st.sampled_from([0, 1, 1, 2, 3])),
+        "priority": draw(st.sampled_from(classes)),
         "team": draw(st.integers(0, teams - 1)),
         "remaining_s": draw(st.sampled_from([math.nan, 50.0, 400.0, 3000.0])),
         "bid_core": draw(st.sampled_from([0.0, 1.0, 2.0])),
@@ -110,7 +116,8 @@ def histories(
     most_nodes: int = 4,
     most_jobs: int = 8,
     most_events: int = 6,
-    kinds: tuple[int, ...] = (SERVICE, STREAM, BATCH, TRAINING),
+    kinds: tuple[int, ...] = KINDS,
+    classes: tuple[int, ...] = CLASSES,
 ) -> History:
     """A whole history."""
     nodes = draw(st.integers(1, most_nodes))
@@ -118,11 +125,11 @@ def histories(
     zones = [draw(st.sampled_from(["a", "b"])) for _ in range(nodes)]
     who = draw(teams(guarantees))
     count = len(who.names)
-    first = [draw(jobs(f"job-{k}", count, kinds)) for k in range(draw(st.integers(1, most_jobs)))]
+    first = [draw(jobs(f"job-{k}", count, kinds, classes)) for k in range(draw(st.integers(1, most_jobs)))]
     events: list[tuple[float, str, Any]] = []
     for k in range(draw(st.integers(0, most_events))):
         what = draw(st.sampled_from(["arrive", "arrive", "end", "lose", "return", "rate", "maximum", "pass", "save"]))
-        detail = draw(jobs(f"late-{k}", count, kinds)) if what == "arrive" else draw(st.integers(0, 9))
+        detail = draw(jobs(f"late-{k}", count, kinds, classes)) if what == "arrive" else draw(st.integers(0, 9))
         events.append((draw(st.sampled_from([0.0, 1.0, 60.0, 700.0])), what, detail))
     return History(machines, zones, who, first, events)
 

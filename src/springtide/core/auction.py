@@ -141,6 +141,7 @@ class _Auction:
         running = running[(draft.count[running] > 0) & (running != claim.row)]
         order = market.in_order(draft, np.append(running, claim.row))
         below = order[int(np.flatnonzero(order == claim.row)[0]) + 1 :][::-1]
+        below = self._unprotected(claim, below)
         if not len(below):
             return []
         why = np.full(len(below), preemption.OUTBID)
@@ -150,10 +151,16 @@ class _Auction:
             door.quota.count(claim.team, claim.amount)
         return beaten
 
+    def _unprotected(self, claim: Claim, rows: IntArray) -> IntArray:
+        """Of these rows those that a higher bid may replace: no bid buys what a team is guaranteed."""
+        quota = self.door.quota
+        return rows[~quota.protected(claim.team, claim.amount)[rows]] if quota.guaranteed else rows
+
     def _fits_alone(self, claim: Claim) -> bool:
-        """Whether it would fit if no other spot job were there."""
+        """Whether it would fit if no other spot job were there that it may replace."""
         door, running = self.door, market.spot(self.draft)
         running = running[(self.draft.count[running] > 0) & (running != claim.row)]
+        running = self._unprotected(claim, running)
         indices, _ = preemption.units(door.holdings, claim, running)
         return bool(claims.fits(self.draft, claim, *door.holdings.without(indices)).sum() >= claim.count)
 
@@ -163,7 +170,7 @@ class _Auction:
         held = list(draft.holding(row))
         if held and not claim.partial:
             lost = Reason("suspended: {} of {} replicas were lost and do not fit", (claim.count, int(draft.need[row])))
-            self._give(row, held, lost)
+            self.door.give(row, held, lost)
         if self._hopeless.get(self._kind(claim)):
             draft.contested |= {kind for kind in (CPU, GPU) if claim.request[kind] > 0}
             bid = market.bids(draft, np.array([row]))[0]

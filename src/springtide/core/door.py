@@ -34,6 +34,7 @@ class Door:
         self.blocked: list[Queue] = []  # who waits for room, of the classes that were served
         self._empty_room: dict[tuple[int, int], float] = {}  # (shape, count) -> how many an empty pool holds
         self.stopped: list[int] = []  # who was preempted or suspended in this pass
+        self._left: dict[int, int] = {}  # what each of them had left then
         self.tidied = 0  # claims for which others were moved
         self._untidy: set[tuple[int, ...]] = set()  # claims for which no moves were found
         self._pieces: tuple[int, tidy.Pieces] | None = None  # of which version of the holdings
@@ -85,12 +86,20 @@ class Door:
         given = list(slots)
         self.quota.count(int(self.draft.jobs.team[row]), -self.draft.request(row) * len(given))
         self.holdings.give(row, given, reason)
-        self.stopped.append(row)
+        self._note([row])
+
+    def spared(self) -> set[int]:
+        """Who was stopped in this pass and has come back: once is enough. A service that lost some may lose more."""
+        return {row for row, left in self._left.items() if self.draft.count[row] > left}
+
+    def _note(self, stopped: list[int]) -> None:
+        self.stopped += stopped
+        self._left |= {row: int(self.draft.count[row]) for row in stopped}
 
     def takeable(self, claim: Claim, rows: IntArray | None = None) -> IntArray:
         """Entries of the holdings that the claim could take: all surplus, and what it may preempt (`rows`)."""
         if rows is None:
-            rows = preemption.candidates(self.holdings, self.quota, claim, set(self.stopped))[0]
+            rows = preemption.candidates(self.holdings, self.quota, claim, self.spared())[0]
         if not len(rows) and not len(shrink.surplus(self.draft)):
             return np.zeros(0, dtype=np.int64)
         may = np.zeros(len(self.draft.count), dtype=bool)
@@ -114,7 +123,7 @@ class Door:
         return self.draft.jobs.kind[claim.row] != TRAINING or preemption.nobody_behind(self.holdings, claim)
 
     def _reach(self, claim: Claim) -> int:
-        rows = preemption.candidates(self.holdings, self.quota, claim, set(self.stopped))[0]
+        rows = preemption.candidates(self.holdings, self.quota, claim, self.spared())[0]
         least = replace(claim, count=1) if claim.partial else claim
         if not preemption.enough(self.holdings, least, rows):
             return 0
@@ -184,8 +193,8 @@ class Door:
     def _made_room(self, claim: Claim) -> list[Slot]:
         where = shrink.make_room(self.holdings, claim) or self._tidied(claim)
         if not where:
-            where, stopped = preemption.make_room(self.holdings, self.quota, claim, set(self.stopped))
-            self.stopped += stopped
+            where, stopped = preemption.make_room(self.holdings, self.quota, claim, self.spared())
+            self._note(stopped)
         return claims.settle(self.draft, claim, where)
 
     def _tidied(self, claim: Claim) -> dict[int, int]:

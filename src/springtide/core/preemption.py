@@ -31,7 +31,7 @@ def victims(holdings: Holdings, quota: Quota, claim: Claim, spared: set[int]) ->
 
 
 def candidates(holdings: Holdings, quota: Quota, claim: Claim, spared: set[int]) -> tuple[IntArray, IntArray]:
-    """Rows that may be preempted for the claim, and why each may be. `spared` were suspended in this pass."""
+    """Rows that may be preempted for the claim, and why each may be. `spared`: not again in this pass."""
     draft, jobs = holdings.draft, holdings.draft.jobs
     running = (jobs.kind != GONE) & (draft.count > 0)
     running[claim.row] = False

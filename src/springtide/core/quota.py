@@ -63,7 +63,7 @@ class Quota:
     def protected(self, team: int, amount: FloatArray) -> BoolArray:
         """(J,) rows of others that run inside their guarantee, for a claim of `amount` by a team outside its own."""
         safe = np.zeros(len(self._draft.count), dtype=bool)
-        for level, rows in self._sides(team):
+        for level, rows in self._sides(team, len(self.chains[team])):  # also those of teams below it
             if not self._within(self._child(team, level), amount):
                 safe |= rows & self.covered(level + 1)
         return safe
@@ -71,7 +71,7 @@ class Quota:
     def reclaimable(self, team: int, amount: FloatArray) -> BoolArray:
         """(J,) rows of other teams that run on what is borrowed, for a claim of `amount` inside a guarantee."""
         borrowed = np.zeros(len(self._draft.count), dtype=bool)
-        for level, rows in self._sides(team):
+        for level, rows in self._sides(team, len(self.chains[team]) - 1):
             if self._within(self._child(team, level), amount):
                 borrowed |= rows & ~self.covered(level + 1)
         return borrowed
@@ -106,11 +106,11 @@ class Quota:
         names = (self.guarantee[team] > 0) & (amount > 0)
         return bool(names.any()) and not _exceeds(self.needed[team] + amount, self.guarantee[team], names)
 
-    def _sides(self, team: int) -> list[tuple[int, BoolArray]]:
-        """For each depth of a team above both, whose rows part there: (depth, (J,) rows); -1: no such team."""
+    def _sides(self, team: int, below: int) -> list[tuple[int, BoolArray]]:
+        """For each depth (< `below`) of a team above both, whose rows part there: (depth, (J,) rows); -1: no such."""
         depth = self._common_depth(team)[self._draft.jobs.team]
         other = (self._draft.jobs.kind != GONE) & (self._draft.jobs.team != team) & (self._draft.count > 0)
-        return [(level, other & (depth == level)) for level in range(-1, len(self.chains[team]) - 1)]
+        return [(level, other & (depth == level)) for level in range(-1, below)]
 
     def _common_depth(self, team: int) -> IntArray:
         """(T,) depth of the lowest team that is above both; -1 where none is."""
