@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import gzip
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -107,6 +108,13 @@ def test_helios_separate_clusters_queued_while_others_idled() -> None:
     apart = trace.play(trace, POLICIES["static"].make(trace), lambda share: None)
     assert apart["queued_while_idle"] == pytest.approx(63.6, rel=0.05)
     assert apart["idle"] == pytest.approx(264, rel=0.1)
+
+
+def test_helios_in_one_pool_queues_nothing_that_fits() -> None:
+    files = ("helios/earth_2020-05_vc_10min_derived.csv.gz", "philly/philly.csv.gz")
+    trace = opened(Work(tuple(str(trace_file(name)) for name in files)))
+    found = figures(replace(trace, tasks=[task for task in trace.tasks if task.submit_s < 5 * 86400]), "springtide")
+    assert found["queued_while_it_fits"] == 0
 
 
 @pytest.mark.slow

@@ -167,7 +167,7 @@ class Play:
     def _load_of(self, task: Task) -> Load | None:
         if task.kind != SERVICE or task.name not in self.rates:
             return None
-        return Load(0.0, task.per_replica, task.headroom).observed(self.rates[task.name], self.now_s)
+        return Load(0.0, task.per_replica, task.headroom, task.pattern).observed(self.rates[task.name], self.now_s)
 
     def _leave(self, name: str) -> None:
         if (row := self.cluster.rows.get(name)) is not None:

@@ -56,6 +56,9 @@ POLICIES: dict[str, Entry] = {
     f"{OURS}-own-costs": Entry(
         "policies", "Springtide", "the same where a resize costs what it costs in this product", "pollux:own_costs"
     ),
+    f"{OURS}-unforeseen": Entry(
+        "policies", "Springtide", "the same where no owner stated a service's pattern", "requests:unforeseen"
+    ),
     "tiresias": Entry("baselines.tiresias", "Tiresias", "Tiresias (Gu et al., NSDI'19)"),
     "optimus": Entry("baselines.optimus", "Optimus", "Optimus (Peng et al., EuroSys'18)"),
     "fifo": Entry("baselines.queues", "Fifo", "first come, first served: the first in line blocks the rest"),

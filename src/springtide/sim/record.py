@@ -20,7 +20,8 @@ UNITS = {  # of every metric, in the order in which they are shown
     "average_completion": "s", "median_completion": "s", "p99_completion": "s", "average_wait": "s", "makespan": "s",
     "gpu_allocated_at_100": "%", "gpu_allocated_at_130": "%",
     "cpu_requested": "%", "gpu_allocated": "%", "gpu_used": "%", "cpu_allocated": "%", "cpu_used": "%",
-    "queued_while_idle": "gpu", "idle": "gpu", "jain_index": "", "preemptions": "", "lost_work": "replica-s",
+    "queued_while_idle": "gpu", "queued_while_it_fits": "gpu", "idle": "gpu",
+    "jain_index": "", "preemptions": "", "lost_work": "replica-s",
     "service_shortfall": "replica-s", "service_restored_after": "s", "service_answering_after": "s",
     "core_price": "per core-hour", "gpu_price": "per gpu-hour", "revenue": "",
     "jobs_at_once": "jobs", "teams_at_once": "teams", "trials_started_in_10s": "%", "peak_waiting": "jobs",
@@ -56,6 +57,8 @@ class _Sums:
     revenue: float = 0.0
     shortfall: float = 0.0
     queued_while_idle: float = 0.0
+    queued_while_it_fits: float = 0.0
+    idle: float = 0.0
 
 
 class Record:
@@ -110,9 +113,12 @@ class Record:
             sums.window_s += inside_s
             sums.held += held * inside_s
             sums.used += effective * (inside_s / span_s)
-            if self._lacks:
-                idle = max(0.0, self._total[GPU] - held[GPU])
+            idle = max(0.0, float(self._total[GPU] - held[GPU]))
+            sums.idle += idle * inside_s
+            if self._lacks and idle:
                 sums.queued_while_idle += min(sum(self._lacks.values()), idle) * inside_s
+                fitting = sum(gpus for gpus in self._lacks.values() if gpus <= idle)
+                sums.queued_while_it_fits += min(fitting, idle) * inside_s
         waiting = self._there - self._running
         self._peak_waiting = max(self._peak_waiting, waiting)
         prices = play.cluster.prices
@@ -259,6 +265,8 @@ class Record:
             found["cpu_requested"] = found["cpu_allocated"]
         if self._total[GPU] > 0 and span_s > 0:
             found["queued_while_idle"] = self._sums.queued_while_idle / span_s
+            found["queued_while_it_fits"] = self._sums.queued_while_it_fits / span_s
+            found["idle"] = self._sums.idle / span_s
         return found
 
     def _services(self, play: Play) -> dict[str, float]:

@@ -16,7 +16,8 @@ _TITLES = {
     "average_completion": "average", "median_completion": "median", "p99_completion": "p99", "average_wait": "wait",
     "makespan": "makespan", "gpu_allocated_at_100": "GPU at 100 %", "gpu_allocated_at_130": "GPU at 130 %",
     "cpu_requested": "CPU requested", "gpu_allocated": "GPU held", "gpu_used": "GPU used", "cpu_allocated": "CPU held",
-    "cpu_used": "CPU used", "queued_while_idle": "queued while idle", "idle": "idle",
+    "cpu_used": "CPU used", "queued_while_idle": "queued while idle",
+    "queued_while_it_fits": "queued though it fits", "idle": "idle",
     "jain_index": "Jain", "preemptions": "preempted",
     "lost_work": "lost work", "service_shortfall": "service short", "service_restored_after": "service back",
     "service_answering_after": "answers after", "core_price": "core price", "gpu_price": "GPU price",
@@ -27,7 +28,8 @@ _TITLES = {
 _GROUPS = (
     ("gpu_allocated_at_100", "gpu_allocated_at_130"),
     ("average_completion", "median_completion", "p99_completion", "average_wait", "makespan", "unfinished"),
-    ("cpu_requested", "gpu_allocated", "gpu_used", "cpu_allocated", "cpu_used", "queued_while_idle", "idle"),
+    ("cpu_requested", "gpu_allocated", "gpu_used", "cpu_allocated", "cpu_used"),
+    ("queued_while_idle", "queued_while_it_fits", "idle"),
     ("service_shortfall", "service_restored_after", "service_answering_after", "preemptions", "lost_work"),
     ("core_price", "gpu_price", "revenue"),
     ("jobs_at_once", "teams_at_once", "peak_waiting", "trials_started_in_10s", "jain_index"),
@@ -101,7 +103,15 @@ def _table(
 
 def _says(name: str, metrics: Mapping[str, float]) -> bool:
     """Whether a column of it is worth its width: what never happened is in the JSON only."""
-    silent = ("lost_work", "preemptions", "core_price", "gpu_price", "revenue", "queued_while_idle")
+    silent = (
+        "lost_work",
+        "preemptions",
+        "core_price",
+        "gpu_price",
+        "revenue",
+        "queued_while_idle",
+        "queued_while_it_fits",
+    )
     return name in metrics and (name not in silent or metrics[name] != 0)
 
 

@@ -17,6 +17,7 @@ from pathlib import Path
 
 import numpy as np
 
+from springtide.core.load import BINS, bin_of
 from springtide.core.resources import GPU, FloatArray
 from springtide.core.snapshot import SERVICE
 from springtide.sim import philly, pool, tables
@@ -48,6 +49,7 @@ def read(paths: Sequence[Path], options: Options) -> Trace:
     tasks, loads = [], []
     for number, (path, times, rate) in enumerate(shapes):
         name = f"service-{number}"
+        scaled = rate / rate.max() * peak
         tasks.append(
             Task(
                 name=name,
@@ -57,10 +59,10 @@ def read(paths: Sequence[Path], options: Options) -> Trace:
                 priority=3,
                 minimum=1,
                 maximum=int(gpus),
+                pattern=pattern(times, scaled),
                 place=f"{path}:1",
             )
         )
-        scaled = rate / rate.max() * peak
         loads += [LoadChange(float(at), name, float(each)) for at, each in zip(times, scaled, strict=True)]
     if jobs:
         tasks += _queue(jobs, gpus * end_s * QUEUED, end_s, options)
@@ -69,6 +71,20 @@ def read(paths: Sequence[Path], options: Options) -> Trace:
         tasks=tasks, loads=loads, world=Steady(options.restart_s or 0.0, START_S), tick_s=EVERY_S, end_s=end_s,
         window_s=(EVERY_S, end_s), seeded=bool(jobs),
     )  # fmt: skip
+
+
+def pattern(times: FloatArray, rate: FloatArray) -> FloatArray:
+    """(BINS,) the highest rate in force in each five minutes of the week: what an owner who knows such days states."""
+    known: FloatArray = np.zeros(BINS)
+    bins = np.array([bin_of(float(at)) % BINS for at in times])
+    np.maximum.at(known, bins, rate)
+    np.maximum.at(known, bins[1:], rate[:-1])  # the rate before lasts until the one after begins
+    return known
+
+
+def unforeseen(trace: Trace) -> Trace:
+    """The same day, of which nobody stated anything."""
+    return replace(trace, tasks=[replace(task, pattern=None) for task in trace.tasks])
 
 
 def _is_philly(path: Path) -> bool:

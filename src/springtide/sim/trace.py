@@ -46,6 +46,7 @@ class Task:
     arrange: int = ANYHOW
     per_replica: float = 1.0  # services: what one replica carries
     headroom: float | None = None  # services: share of the wanted replicas kept beside them; None: the planner's
+    pattern: FloatArray | None = None  # services: (load.BINS,) of the week, as its owner states it
     follows: str = ""  # leaves when the task of this name is over; that one is waiting until this one runs too
     checkpoint_s: float = 600.0  # between two checkpoints: what dies with all its replicas goes back to the last one
     model: str = ""  # what it trains, where the world's speeds depend on it

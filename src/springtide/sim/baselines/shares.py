@@ -9,7 +9,7 @@ import numpy as np
 from springtide.core import Plan, Snapshot, placement, resources, tide
 from springtide.core.draft import Draft
 from springtide.core.reasons import Reason
-from springtide.core.resources import CPU, GPU, BoolArray, IntArray
+from springtide.core.resources import CPU, GPU, BoolArray, FloatArray, IntArray
 from springtide.core.snapshot import SERVICE
 from springtide.sim.baselines.fixed import asked_sizes, follow_services
 from springtide.sim.baselines.queues import waiting
@@ -57,7 +57,8 @@ class Drf:
 class Static:
     """Dedicated clusters: each service and each team has nodes of its own, first come first served on them.
 
-    A service gets nodes for its peak, as whoever must never fail buys them; the teams share the rest equally.
+    A service gets nodes for its peak, as whoever must never fail buys them; each team gets what it is guaranteed,
+    or where nothing is guaranteed an equal part of the rest.
     """
 
     name = "static"
@@ -80,9 +81,8 @@ class Static:
             self._nodes_of[task.name] = (order >= first) & (order < last)
             first = last
         self._room = {task.name: math.inf for task in trace.tasks}
-        teams = sorted({task.team for task in trace.tasks if task.kind != SERVICE})
-        for place, team in enumerate(teams):
-            own = self._nodes_of[team] = (order >= first) & ((order - first) % len(teams) == place)
+        for team, own in _clusters(trace, order[first:], a_node, kind).items():
+            self._nodes_of[team] = own
             for task in (task for task in trace.tasks if task.team == team and task.kind != SERVICE):
                 if task.request[kind] > 0:
                     self._room[task.name] = math.floor(float(a_node[own].sum()) / float(task.request[kind]))
@@ -120,3 +120,19 @@ class Static:
         if len(slots) == count or (slots and draft.jobs.kind[row] == SERVICE):
             draft.take(row, slots, _OWN)
         return len(slots)
+
+
+def _clusters(trace: Trace, left: IntArray, a_node: FloatArray, kind: int) -> dict[int, BoolArray]:
+    """team -> (N,) its own of the nodes that are `left`: what it is guaranteed, else an equal part of the rest."""
+    teams = sorted({task.team for task in trace.tasks if task.kind != SERVICE})
+    guarantee = np.zeros(max(teams, default=0) + 1) if trace.teams is None else trace.teams.guarantee[:, kind]
+    found: dict[int, BoolArray] = {}
+    for team in teams:
+        if guarantee[team] > 0:
+            mine = left[: int((np.cumsum(a_node[left]) < guarantee[team]).sum()) + 1]
+            found[team] = np.isin(np.arange(len(a_node)), mine)
+            left = left[len(mine) :]
+    others = [team for team in teams if team not in found]
+    for place, team in enumerate(others):
+        found[team] = np.isin(np.arange(len(a_node)), left[place :: len(others)])
+    return found
