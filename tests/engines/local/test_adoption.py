@@ -15,7 +15,7 @@ import pytest
 import running
 from engines.local.jobs import Seen, a_task, places
 from springtide.engines.engine import Task
-from springtide.engines.local import logs
+from springtide.engines.local import logs, spawn
 from springtide.engines.local.engine import LocalEngine
 
 OTHER = """
@@ -148,14 +148,44 @@ def test_server_and_shim_killed_together_leave_replicas_that_are_adopted(seen: S
     assert seen.ended(task, "r1").exit.cause == "ended while its parent was being replaced; how is not known"
 
 
+def test_work_that_was_done_while_its_parent_was_dead_is_known_to_be_done(
+    seen: Seen, other: Other, tmp_path: Path
+) -> None:
+    begun, go, once = tmp_path / "begun", tmp_path / "go", tmp_path / "once"
+    os.mkfifo(go)
+    does = f"open({str(begun)!r}, 'w').close(); open({str(go)!r}).read(); open({str(once)!r}, 'a').write('x')"
+    task = a_task("witnessed", code=does)
+    other.run(task, "r1")
+    running.wait_until(begun.exists, "it has begun")
+    other.kill()
+    running.strike(_shims(other.home))
+    running.wait_until(lambda: not _shims(other.home), "its shim is dead")
+    with go.open("w"):
+        pass
+    running.wait_until(once.exists, "its work is done")
+    seen.engine = LocalEngine(other.home)
+    assert seen.ended(task, "r1").exit.good
+    seen.engine.start(task, places("r1"))
+    assert once.read_text() == "x"
+
+
+def test_a_program_that_is_killed_by_a_signal_is_told_as_that(seen: Seen, place: Path) -> None:
+    seen.engine = LocalEngine(place)
+    task = a_task("signalled", code="import os, signal; os.kill(os.getpid(), signal.SIGTERM)")
+    seen.engine.start(task, places("r1"))
+    end = seen.ended(task, "r1").exit
+    assert (end.code, end.cause) == (None, "was killed by SIGTERM")
+
+
 def _shims(home: Path) -> list[int]:
     found = []
     for entry in Path("/proc").iterdir():
         if entry.name.isdigit():
             try:
                 words = (entry / "cmdline").read_bytes().split(b"\0")
+                witness = (entry / "comm").read_text().strip() == spawn.WITNESS
             except OSError:
                 continue
-            if b"springtide.engines.local.shim" in words and str(home) in str(words):
+            if b"springtide.engines.local.shim" in words and str(home) in str(words) and not witness:
                 found.append(int(entry.name))
     return found

@@ -218,7 +218,7 @@ class Body:
         """Its main process is dead; None: nobody saw how."""
         if self._dead:
             return
-        self._dead, self._status = True, status
+        self._dead, self._status = True, self._witnessed() if status is None else status
         if self._held_until_s is None and self._out >= 0:
             self.shim.selector.unregister(self._out)
         self._held_until_s = None
@@ -278,6 +278,12 @@ class Body:
         if status is None:
             return None, UNSEEN if self.record.boot == boot() else "was ended by a restart of the machine"
         return code, process.cause_of_death(status, False)
+
+    def _witnessed(self) -> int | None:
+        """The wait status that a witness wrote down; None: there was none, or it was killed as well."""
+        with contextlib.suppress(OSError, ValueError):
+            return int((self._path / spawn.STATUS).read_text())
+        return None
 
     def _said(self) -> str:
         """Why it could not become the program."""

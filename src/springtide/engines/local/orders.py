@@ -76,6 +76,7 @@ def _order(
         handed=job.port is not None and job.listen == "handed",
         service=job.kind == Kind.SERVICE,
         main_only=job.kind == Kind.TRAINING,
+        witnessed=job.kind == Kind.BATCH,
         limits=limits(job, workers),
         person=_told(person),
         ordered_s=now_s,

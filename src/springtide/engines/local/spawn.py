@@ -20,6 +20,8 @@ if TYPE_CHECKING:
 
 LISTEN_FIRST = 3  # systemd's convention: handed sockets begin there
 CANNOT_START = 127
+WITNESS = "tide-witness"  # what `ps` and `top` call one
+STATUS = "status"  # in a replica's folder: how it ended, as its witness saw it
 _ERROR, _GATE = 5, 6  # descriptors: by which a child says why it could not become the program, and where it waits
 _SIGNALS = (signal.SIGTERM, signal.SIGINT, signal.SIGCHLD, signal.SIGPIPE, signal.SIGHUP)
 _SPARE = 64  # descriptors are moved up there before they take their places
@@ -62,6 +64,8 @@ def _child(
         signal.pthread_sigmask(signal.SIG_UNBLOCK, _SIGNALS)
         names = _place(given, said, gate)
         if os.read(_GATE, 1):
+            if order.witnessed:
+                _witness(folder.replica(order.replica) / STATUS)
             _become(order, folder, group, names)
     except BaseException as error:
         for descriptor in (_ERROR, 2):
@@ -69,6 +73,32 @@ def _child(
                 os.write(descriptor, f"{_sentence(order, error)}\n".encode())
     finally:
         os._exit(CANNOT_START)
+
+
+def _witness(told: Path) -> None:
+    """Returns in a child; this process stays to write down how that ends, whoever reads it then, and ends the same way.
+
+    An exit status is told to a parent alone, and a parent may be killed: work that is done must not be done again.
+    """
+    pid = os.fork()
+    if pid == 0:
+        return
+    Path("/proc/self/comm").write_text(WITNESS)
+    for number in (signal.SIGTERM, signal.SIGINT, signal.SIGHUP):  # they are for the program, which got them too
+        signal.signal(number, signal.SIG_IGN)
+    os.closerange(LISTEN_FIRST, _GATE + 1)
+    _, status = os.waitpid(pid, 0)
+    aside = told.with_name(f".{told.name}")
+    written = os.open(aside, os.O_WRONLY | os.O_CREAT | os.O_TRUNC | os.O_CLOEXEC, 0o600)
+    os.write(written, str(status).encode())
+    os.fsync(written)
+    aside.replace(told)
+    if os.WIFSIGNALED(status):
+        killer = os.WTERMSIG(status)
+        if killer != signal.SIGKILL:
+            signal.signal(killer, signal.SIG_DFL)
+        os.kill(os.getpid(), killer)
+    os._exit(os.waitstatus_to_exitcode(status))
 
 
 def _become(order: Order, folder: Folder, group: Group | None, names: list[str]) -> None:

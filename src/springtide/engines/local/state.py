@@ -41,6 +41,7 @@ class Order:
     handed: bool = False  # whether it is given the socket of that port
     service: bool = False
     main_only: bool = False  # told to end by a signal to its main process, not to all of its group
+    witnessed: bool = False  # how it ends is written down beside it, and not only told to its parent
     limits: Limits = field(default_factory=Limits)
     person: Mapping[str, Any] | None = None  # uid, gid, home
     ordered_s: float = 0.0
