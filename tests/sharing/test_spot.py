@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import pytest
+
 from sharing.world import World, spot
 from springtide.spec import Resources
 
@@ -31,6 +33,7 @@ def test_the_highest_bids_run_and_all_pay_the_lowest_of_them(world: World) -> No
     assert world.told("middle", "suspend")
 
 
+@pytest.mark.slow
 def test_who_has_spent_his_budget_stops_and_another_has_the_room(world: World) -> None:
     world.up("1x250mcpu,1Gi", RULES)
     world.submit(spot("generous", 9000.0, team="poor", resources=SMALL))
