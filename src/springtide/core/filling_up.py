@@ -38,6 +38,7 @@ class Sequences:
         number = {size: at for at, size in enumerate(self._sizes)}
         steps = [(packed[shape], number[sizes[shape]]) for shape in range(len(packed))]
         self._steps = [[[steps[k] for k in draw if may[k]] for draw in draws.tolist()] for may in meets.tolist()]
+        self._takers = [list({step for draw in draws for step in draw if step[1]}) for draws in self._steps]
         self._states: list[tuple[int, ...]] = []  # free parts of devices, ascending
         self._named: dict[tuple[int, ...], int] = {}
         self._after: list[list[int]] = []  # per state and size: the state that it becomes
@@ -49,13 +50,16 @@ class Sequences:
         amounts = np.minimum(np.floor(rest / self._step) + _ROUNDING, most).astype(np.int64).tolist()
         parts = np.round(devices * _PARTS).astype(np.int64).tolist()
         found = [
-            self._left(_packed(amount) | self._guard, self._name(tuple(free)), self._steps[labels])
+            self._left(_packed(amount) | self._guard, self._name(tuple(free)), labels)
             for amount, free, labels in zip(amounts, parts, group.tolist(), strict=True)
         ]
         return np.array(found, dtype=np.float64)
 
-    def _left(self, amount: int, state: int, sequences: list[list[tuple[int, int]]]) -> float:
-        after, guard, total = self._after, self._guard, 0
+    def _left(self, amount: int, state: int, group: int) -> float:
+        after, guard, idle, total = self._after, self._guard, self._idle, 0
+        sequences = self._steps[group]
+        if not idle[state] or not self._anybody(amount, state, group):
+            return idle[state] / _PARTS
         for sequence in sequences:
             free, now = amount, state
             for asked, size in sequence:
@@ -65,15 +69,28 @@ class Sequences:
                 if size:
                     then = after[now][size]
                     if then < 0:
-                        if then == _NOT:
-                            continue
-                        then = self._become(now, size)
+                        if then == _UNKNOWN:
+                            then = self._become(now, size)
                         if then < 0:
                             continue
                     now = then
+                    if not idle[now]:
+                        break  # whoever comes now finds no GPU that could be idle
                 free = rest
-            total += self._idle[now]
+            total += idle[now]
         return total / (_PARTS * max(len(sequences), 1))
+
+    def _anybody(self, amount: int, state: int, group: int) -> bool:
+        """Whether any who asks for a GPU finds it here: what does not fit at first never does."""
+        guard, after = self._guard, self._after[state]
+        for asked, size in self._takers[group]:
+            if (amount - asked) & guard == guard:
+                then = after[size]
+                if then == _UNKNOWN:
+                    then = self._become(state, size)
+                if then >= 0:
+                    return True
+        return False
 
     def _become(self, state: int, size: int) -> int:
         part, count = self._sizes[size]

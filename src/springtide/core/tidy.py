@@ -10,6 +10,7 @@ from __future__ import annotations
 from collections import Counter
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
+from functools import cached_property
 
 import numpy as np
 
@@ -51,12 +52,41 @@ class Pieces:
 
     def __init__(self, holdings: Holdings) -> None:
         self.holdings = holdings
-        self.surplus: IntArray = np.flatnonzero(holdings.surplus())
-        self.free, self.device_free = holdings.without(self.surplus)
-        self.total: FloatArray = np.maximum(self.free[holdings.draft.nodes.alive], 0.0).sum(axis=0)
+        self._may: dict[int, BoolArray] = {}
         self._finds: dict[int, bool] = {}
         self._bases: dict[int, IntArray] = {}
         self._rooms: dict[tuple[int, int], FloatArray] = {}
+
+    @cached_property
+    def surplus(self) -> IntArray:
+        """Entries of the holdings beyond what their jobs need."""
+        return np.flatnonzero(self.holdings.surplus())
+
+    @cached_property
+    def _without(self) -> tuple[FloatArray, FloatArray]:
+        return self.holdings.without(self.surplus)
+
+    @property
+    def free(self) -> FloatArray:
+        """(N, 5) what would be free without any surplus."""
+        return self._without[0]
+
+    @property
+    def device_free(self) -> FloatArray:
+        """(N, D) the same of each device."""
+        return self._without[1]
+
+    @cached_property
+    def total(self) -> FloatArray:
+        """(5,) the same of all living nodes together."""
+        total: FloatArray = np.maximum(self.free[self.holdings.draft.nodes.alive], 0.0).sum(axis=0)
+        return total
+
+    def movable(self, priority: int) -> BoolArray:
+        """(J,) who could move for this class."""
+        if priority not in self._may:
+            self._may[priority] = movable(self.holdings.draft, priority)
+        return self._may[priority]
 
     def room(self, claim: Claim) -> FloatArray:
         """(N,) how many of the claim's replicas would fit without any surplus, and without who could move."""
@@ -71,7 +101,7 @@ class Pieces:
     def base(self, priority: int) -> IntArray:
         """Entries of the holdings that are minima of who could move for this class, the smallest first."""
         if priority not in self._bases:
-            self._bases[priority] = self._base(movable(self.holdings.draft, priority))
+            self._bases[priority] = self._base(self.movable(priority))
         return self._bases[priority]
 
     def _base(self, may: BoolArray) -> IntArray:
@@ -96,6 +126,9 @@ class Pieces:
 def find(pieces: Pieces, claim: Claim, limit: Limit) -> Moves | None:
     """The first way that is found to let the claim fit by moves; None where there is none. Changes nothing."""
     holdings, draft = pieces.holdings, pieces.holdings.draft
+    # Looked at first: where nobody may move, nobody's places need to be known.
+    if not pieces.movable(claim.priority).any():
+        return None
     if (claim.amount > pieces.total * (1 + SLACK) + SLACK).any():
         return None
     base = pieces.base(claim.priority)
