@@ -170,6 +170,34 @@ def test_what_a_member_is_guaranteed_is_not_taken_by_the_team_above_it() -> None
     assert stays(cluster, 1.0) == {"mine": 4, "above": 0}
 
 
+def test_own_jobs_of_a_team_have_no_claim_on_what_a_member_leaves_of_its_guarantee() -> None:
+    cluster = a_pool(2, ("lab", -1, 0, INF), ("vision", 0, 3, 0))
+    add(cluster, "mine", 2, team=1, priority=1)
+    settle(cluster)
+    add(cluster, "above", 1, team=0, priority=3)
+    assert stays(cluster, 1.0) == {"mine": 2, "above": 0}
+
+
+def test_own_jobs_of_a_team_have_what_is_left_of_its_guarantee_beside_its_members() -> None:
+    cluster = a_pool(4, ("lab", -1, 3, INF), ("vision", 0, 2, INF))
+    for k in range(4):
+        add(cluster, f"m{k}", 1, team=1, submitted_s=float(k))
+    settle(cluster)
+    add(cluster, "one", 1, team=0, submitted_s=9.0)
+    add(cluster, "two", 1, team=0, submitted_s=10.0)
+    assert stays(cluster, 1.0) == {"m0": 1, "m1": 1, "m2": 1, "m3": 0, "one": 1, "two": 0}
+
+
+def test_who_starts_below_may_leave_another_of_its_team_outside_the_guarantee_for_a_better_class() -> None:
+    cluster = a_pool(1, ("vision", -1, 0, INF), ("speech", -1, 0, INF))
+    cluster.teams.guarantee[0] = vector(cpu=40)
+    cluster.add("late", kind=BATCH, request=vector(cpu=20, gpu=1), team=0, priority=0, submitted_s=1.0)
+    settle(cluster)
+    cluster.add("early", kind=BATCH, request=vector(cpu=30), team=0, priority=0, submitted_s=0.0)
+    cluster.add("better", kind=BATCH, request=vector(cpu=1, gpu=1), team=1, priority=1, submitted_s=2.0)
+    assert stays(cluster, 2.0) == {"late": 0, "early": 1, "better": 1}
+
+
 def test_a_service_gives_back_to_two_in_one_pass_what_its_team_borrowed() -> None:
     cluster = a_pool(4, ("web", -1, 0, INF), ("vision", -1, 1, 0), ("speech", -1, 1, 0))
     add(cluster, "shop", 4, team=0, kind=SERVICE)

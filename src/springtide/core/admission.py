@@ -18,9 +18,9 @@ from springtide.core.reasons import Reason
 from springtide.core.resources import FloatArray, IntArray
 from springtide.core.shares import Line, Queue
 
-ROUNDS = (
-    4  # reclaiming may take from a class that was served before, and moves may make room for it: it is served again
-)
+# What reclaims may take from a class that was served before, moves may make room for it, and who starts below it may
+# leave others of his team outside their guarantee: then it is served again.
+ROUNDS = 4
 
 
 def admit(draft: Draft) -> None:
@@ -33,10 +33,11 @@ def admit(draft: Draft) -> None:
     blocked: dict[int, list[Queue]] = {}  # class -> who was refused, in that order
     for _ in range(ROUNDS):
         door.reserved = None
-        seen, tidied = len(door.stopped), door.tidied
+        seen, tidied, safe = len(door.stopped), door.tidied, door.quota.safe()
         for priority in range(int(draft.jobs.priority[rows].max()), -1, -1):
             blocked[priority] = _serve(door, priority) if priority else auction.serve(door)
-        if door.tidied == tidied and not any(draft.count[row] < draft.need[row] for row in door.stopped[seen:]):
+        stopped = any(draft.count[row] < draft.need[row] for row in door.stopped[seen:])
+        if not (stopped or door.tidied > tidied or door.quota.lapsed(safe)):
             break
         rows = shares.lacking(draft)
         if not len(rows):

@@ -1,8 +1,8 @@
 """What a team is guaranteed, what it may borrow beyond, and which of its replicas are borrowed.
 
 Minima count, surplus does not: surplus belongs to nobody and gives way to every minimum. Teams nest: what a team's
-members hold counts for it, its limit bounds them all, and its guarantee is at least the sum of theirs. A resource that
-a guarantee does not name (0) says nothing about who is inside it.
+members hold counts for it, its limit bounds them all, and its guarantee is at least the sum of theirs; beside them its
+own jobs have what is left of it. A resource that a guarantee does not name (0) says nothing about who is inside it.
 """
 
 from __future__ import annotations
@@ -25,6 +25,7 @@ class Quota:
         self.teams = draft.snapshot.teams
         self.chains = chains(self.teams.parent)
         self.guarantee = _rolled_up_guarantee(self.teams.guarantee, self.chains)
+        self.rest = _beside_members(self.guarantee, self.chains)  # of a guarantee, for the team's own jobs
         self.limit: FloatArray = self.guarantee + self.teams.borrow
         self.limited = bool(np.isfinite(self.limit).any())
         self.guaranteed = bool((self.guarantee > 0).any())
@@ -33,10 +34,17 @@ class Quota:
     @cached_property
     def needed(self) -> FloatArray:
         """(T, 5) what the minima of each team and of those below it hold."""
-        return rolled_up(minima(self._draft), self.chains)
+        return rolled_up(self._own, self.chains)
+
+    @cached_property
+    def _own(self) -> FloatArray:
+        """(T, 5) what the minima of each team's own jobs hold."""
+        return minima(self._draft)
 
     def count(self, team: int, amount: FloatArray) -> None:
         """Minima of `amount` (5,) were admitted (below 0: given up) in this team."""
+        if "_own" in self.__dict__:
+            self._own[team] += amount
         if "needed" in self.__dict__:
             for each in self.chains[team]:
                 self.needed[each] += amount
@@ -63,16 +71,16 @@ class Quota:
     def protected(self, team: int, amount: FloatArray) -> BoolArray:
         """(J,) rows of others that run inside their guarantee, for a claim of `amount` by a team outside its own."""
         safe = np.zeros(len(self._draft.count), dtype=bool)
-        for level, rows in self._sides(team, len(self.chains[team])):  # also those of teams below it
-            if not self._within(self._child(team, level), amount):
+        for level, rows in self._sides(team):
+            if not self._entitled(team, level, amount):
                 safe |= rows & self.covered(level + 1)
         return safe
 
     def reclaimable(self, team: int, amount: FloatArray) -> BoolArray:
         """(J,) rows of other teams that run on what is borrowed, for a claim of `amount` inside a guarantee."""
         borrowed = np.zeros(len(self._draft.count), dtype=bool)
-        for level, rows in self._sides(team, len(self.chains[team]) - 1):
-            if self._within(self._child(team, level), amount):
+        for level, rows in self._sides(team):
+            if self._entitled(team, level, amount):
                 borrowed |= rows & ~self.covered(level + 1)
         return borrowed
 
@@ -82,10 +90,19 @@ class Quota:
         Borrowing is attributed to the least important: the lowest class, the last submitted.
         """
         if depth not in self._covered:
-            self._covered[depth] = self._cover(self._at_depth(depth))
+            self._covered[depth] = self._cover(self._at_depth(depth), depth)
         return self._covered[depth]
 
-    def _cover(self, team_of: IntArray) -> BoolArray:
+    def safe(self) -> list[BoolArray]:
+        """`covered` at every depth, as it is now."""
+        return [self.covered(depth) for depth in range(len(self._ancestors))] if self.guaranteed else []
+
+    def lapsed(self, before: list[BoolArray]) -> bool:
+        """Whether one that still runs was inside a guarantee `before` and is not now: others may claim its room."""
+        runs = self._draft.count > 0
+        return any((was & ~now & runs).any() for was, now in zip(before, self.safe(), strict=True))
+
+    def _cover(self, team_of: IntArray, depth: int) -> BoolArray:
         draft, jobs = self._draft, self._draft.jobs
         rows = np.flatnonzero((jobs.kind != GONE) & (draft.count > 0))
         teams = team_of[jobs.team[rows]]
@@ -95,9 +112,10 @@ class Quota:
         held = np.cumsum(request * np.minimum(draft.count, draft.need)[rows, None], axis=0)
         first = np.searchsorted(teams, teams)  # the first row of the same team
         before = np.where(first[:, None] > 0, held[first - 1], 0.0)
-        guarantee = self.guarantee[teams]
-        names = (guarantee > 0) & (request > 0)
-        within = ((held - before) <= guarantee * (1 + SLACK) + SLACK) | ~names
+        above = self._depth[teams] < depth  # the team's own jobs, beside its members
+        bound = np.where(above[:, None], self.rest[teams], self.guarantee[teams])
+        names = (self.guarantee[teams] > 0) & (request > 0)
+        within = ((held - before) <= bound * (1 + SLACK) + SLACK) | ~names
         found = np.zeros(len(draft.count), dtype=bool)
         found[rows] = names.any(axis=1) & within.all(axis=1)
         return found
@@ -106,11 +124,19 @@ class Quota:
         names = (self.guarantee[team] > 0) & (amount > 0)
         return bool(names.any()) and not _exceeds(self.needed[team] + amount, self.guarantee[team], names)
 
-    def _sides(self, team: int, below: int) -> list[tuple[int, BoolArray]]:
-        """For each depth (< `below`) of a team above both, whose rows part there: (depth, (J,) rows); -1: no such."""
+    def _entitled(self, team: int, level: int, amount: FloatArray) -> bool:
+        """Whether `amount` more is inside what the team has against those who part from it at this depth."""
+        if level < len(self.chains[team]) - 1:
+            return self._within(self._child(team, level), amount)
+        names = (self.guarantee[team] > 0) & (amount > 0)
+        return bool(names.any()) and not _exceeds(self._own[team] + amount, self.rest[team], names)
+
+    def _sides(self, team: int) -> list[tuple[int, BoolArray]]:
+        """For each depth of a team above both, whose rows part there: (depth, (J,) rows); -1: no such team."""
         depth = self._common_depth(team)[self._draft.jobs.team]
         other = (self._draft.jobs.kind != GONE) & (self._draft.jobs.team != team) & (self._draft.count > 0)
-        return [(level, other & (depth == level)) for level in range(-1, below)]
+        sides = [(level, other & (depth == level)) for level in range(-1, len(self.chains[team]))]
+        return [(level, rows) for level, rows in sides if rows.any()]
 
     def _common_depth(self, team: int) -> IntArray:
         """(T,) depth of the lowest team that is above both; -1 where none is."""
@@ -122,12 +148,16 @@ class Quota:
 
     def _child(self, team: int, level: int) -> int:
         """The team's ancestor (or itself) below depth `level`."""
-        chain = self.chains[team][::-1]
-        return chain[min(level + 1, len(chain) - 1)]
+        return self.chains[team][::-1][level + 1]
 
     def _at_depth(self, depth: int) -> IntArray:
         """(T,) each team's ancestor at this depth; the team itself where it is not so deep."""
         return self._ancestors[min(depth, len(self._ancestors) - 1)]
+
+    @cached_property
+    def _depth(self) -> IntArray:
+        """(T,) how many teams are above each."""
+        return np.array([len(chain) - 1 for chain in self.chains])
 
     @cached_property
     def _ancestors(self) -> list[IntArray]:
@@ -181,6 +211,14 @@ def _rolled_up_guarantee(own: FloatArray, chains: list[list[int]]) -> FloatArray
     for team in sorted(below, key=lambda team: -len(chains[team])):
         total[team] = np.maximum(own[team], total[below[team]].sum(axis=0))
     return total
+
+
+def _beside_members(guarantee: FloatArray, chains: list[list[int]]) -> FloatArray:
+    rest = guarantee.copy()
+    for team, chain in enumerate(chains):
+        if len(chain) > 1:
+            rest[chain[1]] -= guarantee[team]
+    return np.maximum(rest, 0.0)
 
 
 def _exceeds(held: FloatArray, bound: FloatArray, asked: FloatArray | BoolArray) -> bool:
