@@ -49,6 +49,14 @@ def test_while_loads_are_unknown_training_does_not_grow_and_services_do_not_shri
     assert sizes(served) == (1, 4)
 
 
+def test_what_would_be_lost_grows_though_nobody_looks_at_the_job() -> None:
+    shown, row = columns(a_record(Kind.BATCH, held=2))
+    assert shown.snapshot(NOW_S).jobs.unsaved_s[row] == pytest.approx(120)
+    assert shown.snapshot(NOW_S + 9.0).jobs.unsaved_s[row] == pytest.approx(138)
+    shown.sync(a_record(Kind.BATCH, held=0), NOW_S + 9.0)
+    assert shown.snapshot(NOW_S + 9.5).jobs.unsaved_s[row] == 0
+
+
 def test_what_leaves_is_held_no_longer_and_a_job_that_nobody_wants_is_not_planned() -> None:
     shown, row = columns(a_record(Kind.BATCH, held=3))
     assert shown.cluster.column("running")[row] == 3

@@ -47,6 +47,7 @@ class Picture:
         self._ids: dict[int, str] = {}  # row -> job id
         self._known: dict[str, _Known] = {}
         self._loads: dict[str, Load] = {}  # of services, also while they are not planned or their size is set by hand
+        self._going: dict[int, tuple[int, float]] = {}  # row of a batch -> its replicas that run, sum of their starts
         self._learns_speeds = learns_speeds
         for name in drained:
             if name in self._nodes:
@@ -80,6 +81,7 @@ class Picture:
             self._note_load(job_id, row)
             self.cluster.remove(row)
             del self._known[job_id], self._ids[row]
+            self._going.pop(row, None)
 
     def forget(self, job_id: str) -> None:
         """The job is over."""
@@ -111,6 +113,10 @@ class Picture:
             self._loads[job_id] = self.cluster.loads[row]
 
     def snapshot(self, now_s: float) -> Snapshot:
+        """What would be lost is that of this moment, also of jobs that were not looked at since."""
+        if self._going:
+            counts, starts_s = np.array(list(self._going.values())).T
+            self.cluster.column("unsaved_s")[list(self._going)] = counts * now_s - starts_s
         return self.cluster.snapshot(now_s)
 
     def frozen(self, now_s: float) -> Snapshot:
@@ -182,6 +188,10 @@ class Picture:
         held = sum(one.step != Step.STOPPING for one in record.replicas)
         started = [one.since_s for one in record.replicas if one.step == Step.STARTED]
         had_s = sum(now_s - since_s for since_s in started)
+        if job.kind == Kind.BATCH and started:
+            self._going[row] = len(started), sum(started)
+        else:
+            self._going.pop(row, None)
         self.cluster.set(
             row,
             started_s=math.nan if record.started_s is None else record.started_s,
