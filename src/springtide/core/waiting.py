@@ -14,6 +14,8 @@ from springtide.core.shares import Queue
 
 def explain(door: Door, waiting: list[Queue]) -> None:
     """Writes the reason of everybody who waits; the first queue's head is first in line."""
+    if not waiting:
+        return
     if len(waiting) >= MANY_SHAPES:
         door.look_at_empty(np.unique([queue.shape for queue in waiting]))
     free = np.maximum(door.draft.free[door.draft.nodes.alive], 0.0).sum(axis=0)

@@ -59,6 +59,9 @@ POLICIES: dict[str, Entry] = {
     f"{OURS}-unforeseen": Entry(
         "policies", "Springtide", "the same where no owner stated a service's pattern", "requests:unforeseen"
     ),
+    f"{OURS}-packed": Entry(
+        "policies", "Springtide", "the same where stages are fitted to measured pairs (Gavel)", "gavel:packed"
+    ),
     "tiresias": Entry("baselines.tiresias", "Tiresias", "Tiresias (Gu et al., NSDI'19)"),
     "optimus": Entry("baselines.optimus", "Optimus", "Optimus (Peng et al., EuroSys'18)"),
     "fifo": Entry("baselines.queues", "Fifo", "first come, first served: the first in line blocks the rest"),
