@@ -94,3 +94,10 @@ def test_a_frozen_snapshot_outlives_changes() -> None:
 def test_a_column_that_does_not_exist_is_refused() -> None:
     with pytest.raises(AssertionError, match="no such columns"):
         a_cluster().add("a", kind=BATCH, request=vector(cpu=1), submited_s=1.0)
+
+
+def test_the_mix_of_arrivals_is_of_what_a_node_could_hold() -> None:
+    cluster = Cluster(make_nodes(np.array([vector(cpu=8, gpu=4)])))
+    cluster.add("half", kind=BATCH, request=vector(cpu=1, gpu=0.5))
+    cluster.add("too-large", kind=BATCH, request=vector(cpu=1, gpu=8))
+    assert not cluster.snapshot(0.0).shapes.mix.mixed

@@ -13,7 +13,13 @@ NO_GROUP = np.zeros(1, dtype=np.int64)
 
 
 def a_mix(*shapes: tuple[np.ndarray, float]) -> Mix:
-    return Mix(np.array([shape for shape, _ in shapes]), [{}] * len(shapes), np.array([w for _, w in shapes]), [{}])
+    return Mix(
+        np.array([shape for shape, _ in shapes]),
+        [{}] * len(shapes),
+        np.array([w for _, w in shapes]),
+        [{}],
+        np.ones(len(shapes), bool),
+    )
 
 
 def stranded(mix: Mix, cpu: float, *devices: float) -> float:
@@ -38,7 +44,9 @@ def test_a_share_that_nobody_asks_for_is_stranded() -> None:
 
 def test_wishes_that_a_node_does_not_meet_cannot_use_it() -> None:
     request = np.array([vector(gpu=1), vector(gpu=0.5)])
-    mix = Mix(request, [{"gpu-model": ("T4",)}] * 2, np.ones(2), [{"gpu-model": "T4"}, {"gpu-model": "A10"}])
+    mix = Mix(
+        request, [{"gpu-model": ("T4",)}] * 2, np.ones(2), [{"gpu-model": "T4"}, {"gpu-model": "A10"}], np.ones(2, bool)
+    )
     free, devices = np.array([vector(gpu=1)] * 2), np.ones((2, 1))
     assert mix.stranded(free, devices, np.array([0, 1])) == pytest.approx([0.0, 2.0])
 

@@ -20,7 +20,7 @@ from springtide.core.load import Load
 from springtide.core.loads import Loads
 from springtide.core.market import Prices, charged
 from springtide.core.plan import Plan, Verb
-from springtide.core.resources import GPU, FloatArray
+from springtide.core.resources import GPU, SLACK, BoolArray, FloatArray
 from springtide.core.settings import Settings
 from springtide.core.snapshot import ANYHOW, GONE, SERVICE, TRAINING, Jobs, Nodes, Shapes, Slot, Snapshot, Teams
 
@@ -168,7 +168,7 @@ class Cluster:
         """The cluster as it is; valid until the next change."""
         jobs = Jobs(names=self.names, stages=self._stages, loads=self.loads, **self._columns)
         return Snapshot(
-            now_s, self.nodes, self.teams, self._shapes.table(self.nodes.labels), self.curves.table(), jobs, self.held,
+            now_s, self.nodes, self.teams, self._shapes.table(self.nodes), self.curves.table(), jobs, self.held,
             self.free, self.device_free, self.prices, self.settings,
         )  # fmt: skip
 
@@ -269,16 +269,25 @@ class _ShapeTable:
             self._stacked = np.zeros((0, resources.COUNT))
         return self._index[key]
 
-    def table(self, labels: Sequence[Mapping[str, str]]) -> Shapes:
+    def table(self, nodes: Nodes) -> Shapes:
         if len(self._stacked) != len(self.requests):
             self._stacked = np.array(self.requests).reshape(-1, resources.COUNT)
         seen = self.seen[: len(self.requests)]
         total = float(seen.sum())
         if self._mix is None or total >= self._relearn:
-            self._mix = Mix(self._stacked, list(self._wishes), seen.copy(), labels)
+            held = _held_somewhere(self._stacked, nodes)
+            self._mix = Mix(self._stacked, list(self._wishes), seen.copy(), nodes.labels, held)
             self._relearn = 1.5 * total
         arrange = np.array(self._arrange, dtype=np.int64)
         return Shapes(self._stacked, self._wishes, self._prefers, arrange, seen, self._mix)
+
+
+def _held_somewhere(request: FloatArray, nodes: Nodes) -> BoolArray:
+    """(S,) whether some node, however empty, would hold one replica of each request."""
+    kinds = np.unique(nodes.capacity, axis=0)
+    fits: BoolArray = (request[:, None, :] <= kinds * (1 + SLACK) + SLACK).all(axis=2)
+    held: BoolArray = np.asarray(fits.any(axis=1))
+    return held
 
 
 def make_nodes(

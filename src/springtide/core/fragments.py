@@ -25,7 +25,10 @@ _SHARE = 1e-4  # of a device; shares of thousandths are told apart
 
 
 class Mix:
-    """Shapes and how often they arrive. `labels` are the groups of nodes that wishes are matched with."""
+    """Shapes and how often they arrive. `labels` are the groups of nodes that wishes are matched with.
+
+    What no node could hold, however empty (`held`), takes no part: it must not change where others go.
+    """
 
     def __init__(
         self,
@@ -33,9 +36,11 @@ class Mix:
         wishes: Sequence[Mapping[str, tuple[str, ...]]],
         seen: FloatArray,  # (S,) arrivals
         labels: Sequence[Mapping[str, str]],
+        held: BoolArray,  # (S,)
     ) -> None:
         self.arrivals = float(seen.sum())
-        self._weight = seen / max(float(seen.sum()), 1.0)
+        coming = np.where(held, seen, 0.0)
+        self._weight = coming / max(float(coming.sum()), 1.0)
         asked = [kind for kind in range(request.shape[1]) if kind != GPU and (request[:, kind] > 0).any()]
         self._kinds = np.array(asked, dtype=np.int64)
         self._rest = request[:, self._kinds]
