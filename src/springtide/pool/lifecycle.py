@@ -21,7 +21,8 @@ from springtide.spec.quantities import duration_text
 FIRST_RETRY_S, LAST_RETRY_S = 1.0, 300.0
 TOLD_AGAIN_S = 30.0  # after which a speed that is as it was is written down again, so that it does not grow old
 LIVED_S = 15.0  # a run that was killed after so long was not killed by what it is itself
-STEADY_S = 600.0  # a replica that ran so long was no failed start
+# A replica that ran so long was no failed start. What serves may be killed now and then; what is to end, hardly.
+STEADY_S = {Kind.SERVICE: 60.0, Kind.STREAM: 60.0, Kind.BATCH: 600.0, Kind.TRAINING: 600.0}
 NOTHING = JobSeen()
 
 
@@ -164,7 +165,8 @@ def _failed(course: _Course, replica: ReplicaRecord, seen: ReplicaSeen, end: Exi
 
 def _retry(course: _Course, what: str, ran_s: float, end: Exit) -> None:
     restart: Restart = course.record.job.restart
-    failures = 1 if ran_s > STEADY_S else course.record.failures + 1
+    steady_s = STEADY_S[course.record.job.kind]
+    failures = 1 if ran_s > steady_s else course.record.failures + 1
     code = {"exit_code": end.code, "cause": end.cause}
     if restart.policy == "never":
         course.tell("failed", what)
