@@ -162,9 +162,13 @@ class Recording:
 
     def rises(self) -> Sequence[tuple[float, int]]:
         """(when it was decided, replicas from then on) of each time that the service grew during the day."""
-        found = []
+        found, size = [], 0
         for event in self.events:
-            grown = re.search(r"grows to (\d+)", event["sentence"])
-            if event["job"] == "web" and grown and event["time_s"] > self.midnight_s:
-                found.append((event["time_s"], int(grown[1])))
+            told = re.search(r"(?:starts with|grows to|shrinks to) (\d+)", event["sentence"])
+            if event["job"] != "web" or not told:
+                continue
+            # One that takes the place of a killed one is told as growth too; it is no more than there were.
+            if int(told[1]) > size > 0 and event["time_s"] > self.midnight_s:
+                found.append((event["time_s"], int(told[1])))
+            size = int(told[1])
         return found
