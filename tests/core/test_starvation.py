@@ -5,13 +5,15 @@ from __future__ import annotations
 from typing import Any
 
 import numpy as np
+import pytest
 from hypothesis import HealthCheck, assume, given, settings
 from hypothesis import strategies as st
 
 from springtide.core import Cluster, plan
 from springtide.core.cluster import make_nodes
 from springtide.core.resources import vector
-from springtide.core.snapshot import BATCH, SERVICE, TRAINING
+from springtide.core.settings import Settings
+from springtide.core.snapshot import BATCH, SERVICE, TRAINING, Teams
 
 ROUND_S = 10.0
 LONGEST = 4  # rounds that a small job runs
@@ -33,13 +35,13 @@ nodes = st.lists(st.sampled_from([vector(cpu=8, gpu=2), vector(cpu=4, gpu=1), ve
 class World:
     """A pool in which jobs end when they have run for so many rounds."""
 
-    def __init__(self, machines: list[np.ndarray]) -> None:
-        self.cluster = Cluster(make_nodes(np.array(machines)))
+    def __init__(self, machines: list[np.ndarray], patience_s: float = 1e9, teams: Teams | None = None) -> None:
+        self.cluster = Cluster(make_nodes(np.array(machines)), teams, settings=Settings(patience_s=patience_s))
         self.left: dict[str, int] = {}
         self.now_s = 0.0
 
     def add(self, small: dict[str, Any]) -> None:
-        columns = {name: small[name] for name in ("kind", "request", "minimum", "priority")}
+        columns = {name: small[name] for name in ("kind", "request", "minimum", "priority", "team") if name in small}
         remaining_s = small["life"] * ROUND_S * small["minimum"] if small["known"] else np.nan
         name = f"small-{len(self.cluster.names)}-{self.now_s}-{len(self.left)}"
         more = int(small["kind"] == TRAINING)
@@ -90,3 +92,31 @@ def test_the_oldest_of_the_highest_blocked_class_starts_where_higher_classes_lea
     raise AssertionError(
         f"after {ROUNDS} rounds it still waits: {plan(world.cluster.snapshot(world.now_s)).waits[large]}"
     )
+
+
+def two_teams() -> Teams:
+    """The first used the pool for long, so that the other's jobs are always due before its own."""
+    none = np.zeros((2, 5))
+    history = np.array([1e9, 0.0])
+    return Teams(["old", "new"], np.full(2, -1), none, none + np.inf, np.ones(2), np.full(2, np.inf), history)
+
+
+@pytest.mark.parametrize("kind", [BATCH, TRAINING])
+@pytest.mark.parametrize("team", [0, 1])
+@pytest.mark.parametrize("large", [vector(cpu=4), vector(cpu=1)])
+def test_who_has_waited_too_long_starts_and_stays_though_shorter_ones_keep_coming(
+    kind: int, team: int, large: np.ndarray
+) -> None:
+    """Shorter ones of its own team or of one with less of a share, of which some have come whenever room is free."""
+    world = World([vector(cpu=4)], patience_s=8 * ROUND_S, teams=two_teams())
+    small = {"kind": kind, "request": vector(cpu=1), "minimum": 1, "priority": 2, "team": team, "known": True}
+    row = world.cluster.add(
+        "large", kind=kind, request=large, priority=2, submitted_s=0.0, remaining_s=1000.0, maximum=1
+    )
+    started = []
+    for _ in range(8 + 4 * LONGEST):
+        for _ in range(5):
+            world.add({**small, "life": 2})
+        world.passed()
+        started.append(bool(world.cluster.held[row]))
+    assert not any(started[:8]) and all(started[8 + LONGEST :])

@@ -35,13 +35,14 @@ class History:
     teams: Teams
     first: list[dict[str, Any]]
     events: list[tuple[float, str, Any]] = field(default_factory=list)
+    patience_s: float = Settings().patience_s
 
     def cluster(self, without: str = "", more_nodes: int = 0) -> Cluster:
         """The pool before anything was planned; `more_nodes` of the first kind, unlabelled zone `a`, are added."""
         machines = self.machines + [0] * more_nodes
         zones = self.zones + ["a"] * more_nodes
         nodes = make_nodes(np.array([MACHINES[m] for m in machines]), labels=[{"zone": z} for z in zones])
-        cluster = Cluster(nodes, self.teams, settings=Settings())
+        cluster = Cluster(nodes, self.teams, settings=Settings(patience_s=self.patience_s))
         for job in self.first:
             if job["name"] != without:
                 add(cluster, job)
@@ -131,7 +132,7 @@ def histories(
         what = draw(st.sampled_from(["arrive", "arrive", "end", "lose", "return", "rate", "maximum", "pass", "save"]))
         detail = draw(jobs(f"late-{k}", count, kinds, classes)) if what == "arrive" else draw(st.integers(0, 9))
         events.append((draw(st.sampled_from([0.0, 1.0, 60.0, 700.0])), what, detail))
-    return History(machines, zones, who, first, events)
+    return History(machines, zones, who, first, events, draw(st.sampled_from([5.0, Settings().patience_s])))
 
 
 def play(history: History, cluster: Cluster | None = None) -> Iterator[tuple[Snapshot, Plan, Cluster]]:

@@ -169,9 +169,15 @@ class _Turns:
                 return None
         return held.most(self.draft, claim.row, claim.request)
 
-    def _could_fit(self, queue: Queue) -> bool:
+    def _waits_for_room(self, queue: Queue) -> bool:
+        """Whether its oldest is blocked, and not by a limit; who has waited too long is, until it has its room."""
+        if queue in self.blocked:
+            return True
         claim = self._within_limit(claims.claim_of(self.draft, queue.head()))
-        return claim is None or self.door.could_fit(claim)
+        if claim is None:
+            return False
+        late = bool(shares.overdue(self.draft, np.array([queue.oldest()[1]]))[0])
+        return late or not self.door.could_fit(claim)
 
     def _reserve(self, queues: list[Queue]) -> None:
         """Of those blocked in these queues the oldest that would fit an empty pool holds the reservation."""
@@ -179,10 +185,9 @@ class _Turns:
             return
         self.door.reserved = None
         for queue in sorted(queues, key=Queue.oldest):
-            if queue not in self.blocked and self._could_fit(queue):
+            if not self._waits_for_room(queue):
                 continue
-            row = queue.oldest()[1]
-            claim = claims.claim_of(self.draft, row)
+            claim = claims.claim_of(self.draft, queue.oldest()[1])
             self.door.reserved = reservation.reserve(self.door.holdings, claim, self.door.takeable(claim))
             if self.door.reserved is not None:
                 return

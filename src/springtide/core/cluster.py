@@ -285,8 +285,8 @@ class _ShapeTable:
 def _held_somewhere(request: FloatArray, nodes: Nodes) -> BoolArray:
     """(S,) whether some node, however empty, would hold one replica of each request."""
     kinds = np.unique(nodes.capacity, axis=0)
-    fits: BoolArray = (request[:, None, :] <= kinds * (1 + SLACK) + SLACK).all(axis=2)
-    held: BoolArray = np.asarray(fits.any(axis=1))
+    fits = np.logical_and.reduce(request[:, None, :] <= kinds * (1 + SLACK) + SLACK, axis=2)
+    held: BoolArray = np.logical_or.reduce(fits, axis=1)
     return held
 
 

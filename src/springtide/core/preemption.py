@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import numpy as np
 
-from springtide.core import claims, complements, shrink
+from springtide.core import claims, complements, shares, shrink
 from springtide.core.claims import Claim
 from springtide.core.holdings import Holdings
 from springtide.core.quota import Quota
@@ -84,6 +84,7 @@ def _behind(holdings: Holdings, claim: Claim, running: BoolArray) -> BoolArray:
     ahead = (mine < theirs) & (mine * np.where(unknown, AHEAD, 1.0) <= theirs)
     ahead &= unknown == np.isnan(jobs.remaining_s[claim.row])
     ahead &= holdings.slack_s[rows] >= holdings.slack_s[claim.row]
+    ahead &= ~shares.overdue(draft, rows)
     found[rows] = ahead
     return found
 

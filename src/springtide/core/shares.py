@@ -1,5 +1,7 @@
 """Whose turn it is: class, the team's dominant share over its weight, deadline, least remaining service, bid, time.
 
+Who has waited longer than `patience_s` comes first in its team and class, so that shorter ones cannot pass it for ever.
+
 Jobs that ask for the same (team, shape, replicas) stand in one queue, and of each queue only the head is looked at, so
 that thousands who wait for what is not there cost no more than the handful of queues that they form.
 """
@@ -18,7 +20,8 @@ from springtide.core.draft import Draft
 from springtide.core.resources import BoolArray, FloatArray, IntArray
 from springtide.core.snapshot import GONE, SERVICE
 
-_Place: TypeAlias = tuple[float, float, float, float, int]  # slack, service, -bid, time, row: least first
+# Time of who has waited too long, slack, service, -bid, time, row: least first.
+_Place: TypeAlias = tuple[float, float, float, float, float, int]
 
 
 def lacking(draft: Draft) -> IntArray:
@@ -68,11 +71,21 @@ def slack_s(draft: Draft, rows: IntArray) -> FloatArray:
     return slack
 
 
-def inside_order(draft: Draft, rows: IntArray) -> IntArray:
-    """These rows sorted as one team and class would have them: slack, service, bid, time."""
+def overdue(draft: Draft, rows: IntArray) -> BoolArray:
+    """(len(rows),) work that was submitted so long ago that nothing which came later goes before it."""
     jobs = draft.jobs
-    keys = (rows, jobs.submitted_s[rows], -jobs.bid_core[rows], remaining_service(draft, rows), slack_s(draft, rows))
-    return rows[np.lexsort(keys)]
+    late: BoolArray = draft.now_s - jobs.submitted_s[rows] > draft.settings.patience_s
+    late &= jobs.kind[rows] != SERVICE  # which is never done, and takes what fits
+    late &= np.isnan(jobs.stages[rows]).any(axis=1)  # what takes turns on its GPUs is ordered together
+    return late
+
+
+def _keys(draft: Draft, rows: IntArray) -> tuple[FloatArray | IntArray, ...]:
+    """The columns of `_Place`."""
+    jobs = draft.jobs
+    since = np.where(overdue(draft, rows), jobs.submitted_s[rows], np.inf)
+    service = remaining_service(draft, rows)
+    return since, slack_s(draft, rows), service, -jobs.bid_core[rows], jobs.submitted_s[rows], rows
 
 
 @dataclass(slots=True, eq=False)
@@ -88,7 +101,7 @@ class Queue:
     def oldest(self) -> tuple[float, int]:
         """(time, row) of who was submitted first."""
         if self._oldest is None:
-            self._oldest = min((place[3], place[4]) for place in self.waiting)
+            self._oldest = min(place[-2:] for place in self.waiting)
         return self._oldest
 
     def pop(self) -> int:
@@ -173,7 +186,7 @@ def queues(draft: Draft, rows: IntArray) -> list[Queue]:
         return []
     jobs = draft.jobs
     team, shape, count = jobs.team[rows], jobs.shape[rows], draft.need[rows] - draft.count[rows]
-    columns = (slack_s(draft, rows), remaining_service(draft, rows), -jobs.bid_core[rows], jobs.submitted_s[rows], rows)
+    columns = _keys(draft, rows)
     order = np.lexsort((*columns[::-1], count, shape, team))[::-1]
     places = list(zip(*(column[order].tolist() for column in columns), strict=True))
     kinds = np.stack([team[order], shape[order], count[order]], axis=1)
