@@ -7,6 +7,7 @@ the free shares of its devices are a number that names them, with a table of wha
 
 from __future__ import annotations
 
+from bisect import bisect_left
 from collections.abc import Iterable
 
 import numpy as np
@@ -39,7 +40,7 @@ class Sequences:
         steps = [(packed[shape], number[sizes[shape]]) for shape in range(len(packed))]
         self._steps = [[[steps[k] for k in draw if may[k]] for draw in draws.tolist()] for may in meets.tolist()]
         self._takers = [list({step for draw in draws for step in draw if step[1]}) for draws in self._steps]
-        self._states: list[tuple[int, ...]] = []  # free parts of devices, ascending
+        self._states: list[tuple[int, ...]] = []  # free parts of the devices that are not full, ascending
         self._named: dict[tuple[int, ...], int] = {}
         self._after: list[list[int]] = []  # per state and size: the state that it becomes
         self._idle: list[int] = []
@@ -50,7 +51,7 @@ class Sequences:
         amounts = np.minimum(np.floor(rest / self._step) + _ROUNDING, most).astype(np.int64).tolist()
         parts = np.round(devices * _PARTS).astype(np.int64).tolist()
         found = [
-            self._left(_packed(amount) | self._guard, self._name(tuple(free)), labels)
+            self._left(_packed(amount) | self._guard, self._name(tuple(part for part in free if part > 0)), labels)
             for amount, free, labels in zip(amounts, parts, group.tolist(), strict=True)
         ]
         return np.array(found, dtype=np.float64)
@@ -75,7 +76,7 @@ class Sequences:
                             continue
                     now = then
                     if not idle[now]:
-                        break  # whoever comes now finds no GPU that could be idle
+                        break  # whoever comes now changes nothing of what is idle
                 free = rest
             total += idle[now]
         return total / (_PARTS * max(len(sequences), 1))
@@ -94,12 +95,13 @@ class Sequences:
 
     def _become(self, state: int, size: int) -> int:
         part, count = self._sizes[size]
-        free = list(self._states[state])
-        first = next((at for at, left in enumerate(free) if left >= part), len(free))
+        free = self._states[state]
+        first = bisect_left(free, part)
+        last = first + count
         then = _NOT
-        if len(free) - first >= count:
-            free[first : first + count] = [left - part for left in free[first : first + count]]
-            then = self._name(tuple(sorted(free)))
+        if last <= len(free):
+            rest = [left - part for left in free[first:last] if left > part]
+            then = self._name(tuple(sorted((*free[:first], *rest, *free[last:]))))
         self._after[state][size] = then
         return then
 
