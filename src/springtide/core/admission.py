@@ -10,7 +10,7 @@ from dataclasses import replace
 
 import numpy as np
 
-from springtide.core import auction, claims, reservation, shares, shrink, waiting
+from springtide.core import auction, claims, shares, shrink, waiting
 from springtide.core.claims import Claim
 from springtide.core.door import Door
 from springtide.core.draft import Draft
@@ -37,7 +37,7 @@ def admit(draft: Draft) -> None:
         for priority in range(int(draft.jobs.priority[rows].max()), -1, -1):
             blocked[priority] = _serve(door, priority) if priority else auction.serve(door)
         stopped = any(draft.count[row] < draft.need[row] for row in door.stopped[seen:])
-        if not (stopped or door.tidied > tidied or door.quota.lapsed(safe)):
+        if not (stopped or door.tidied > tidied or door.lapsed(safe)):
             break
         rows = shares.lacking(draft)
         if not len(rows):
@@ -188,8 +188,7 @@ class _Turns:
             if not self._waits_for_room(queue):
                 continue
             claim = claims.claim_of(self.draft, queue.oldest()[1])
-            self.door.reserved = reservation.reserve(self.door.holdings, claim, self.door.takeable(claim))
-            if self.door.reserved is not None:
+            if self.door.reserve(claim):
                 return
 
     def _age_of(self, row: int) -> tuple[float, int]:

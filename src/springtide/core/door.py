@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Iterable
 from dataclasses import replace
 from functools import cached_property
 
 import numpy as np
 
-from springtide.core import claims, placement, preemption, shrink, tidy, together
+from springtide.core import claims, placement, preemption, reservation, shrink, tidy, together
 from springtide.core.claims import Claim
 from springtide.core.draft import Draft
 from springtide.core.holdings import Holdings
@@ -31,10 +32,12 @@ class Door:
         self.holdings = Holdings(draft)
         self.quota = Quota(draft)
         self.reserved: Reservation | None = None
+        self._kept_inside = False  # whether it was made for a job inside a guarantee
         self.blocked: list[Queue] = []  # who waits for room, of the classes that were served
         self._empty_room: dict[tuple[int, int], float] = {}  # (shape, count) -> how many an empty pool holds
         self.stopped: list[int] = []  # who was preempted or suspended in this pass
-        self._left: dict[int, int] = {}  # what each of them had left then
+        self._stops: Counter[int] = Counter()  # how often each of them was
+        self._left: dict[int, int] = {}  # what each had left the last time
         self.tidied = 0  # claims for which others were moved
         self._untidy: set[tuple[int, ...]] = set()  # claims for which no moves were found
         self._pieces: tuple[int, tidy.Pieces] | None = None  # of which version of the holdings
@@ -81,6 +84,21 @@ class Door:
         self.quota = Quota(draft)
         return True
 
+    def reserve(self, claim: Claim) -> bool:
+        """The claim holds the reservation from now on; False, and nobody does, if it never fits."""
+        self.reserved = reservation.reserve(self.holdings, claim, self.takeable(claim))
+        self._kept_inside = self.quota.inside(claim.team, claim.amount)
+        return self.reserved is not None
+
+    def lapsed(self, safe: list[BoolArray]) -> bool:
+        """Whether somebody who was inside a guarantee (`safe`, or when it was reserved for) is not now."""
+        held = self.reserved
+        if held is not None and self._kept_inside:
+            claim = claims.claim_of(self.draft, held.row)
+            if not self.quota.inside(claim.team, claim.amount):
+                return True
+        return self.quota.lapsed(safe)
+
     def give(self, row: int, slots: Iterable[Slot], reason: Reason) -> None:
         """Suspends a job that cannot be whole."""
         given = list(slots)
@@ -88,12 +106,13 @@ class Door:
         self.holdings.give(row, given, reason)
         self._note([row])
 
-    def spared(self) -> set[int]:
-        """Who was stopped in this pass and has come back: once is enough. A service that lost some may lose more."""
-        return {row for row, left in self._left.items() if self.draft.count[row] > left}
+    def spared(self) -> dict[int, int]:
+        """Who was stopped in this pass and has come back, and how often he was stopped."""
+        return {row: self._stops[row] for row, left in self._left.items() if self.draft.count[row] > left}
 
     def _note(self, stopped: list[int]) -> None:
         self.stopped += stopped
+        self._stops.update(stopped)
         self._left |= {row: int(self.draft.count[row]) for row in stopped}
 
     def takeable(self, claim: Claim, rows: IntArray | None = None) -> IntArray:

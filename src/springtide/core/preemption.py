@@ -6,6 +6,8 @@ by least remaining service may suspend training of its own team and class that l
 
 from __future__ import annotations
 
+from collections.abc import Mapping
+
 import numpy as np
 
 from springtide.core import claims, complements, shares, shrink
@@ -17,10 +19,11 @@ from springtide.core.resources import SLACK, BoolArray, FloatArray, IntArray
 from springtide.core.snapshot import GONE, SERVICE, TRAINING
 
 LOWER, BORROWED, BEHIND, OUTBID = range(4)  # why a job may be preempted, in the order in which they are
+OFTEN = 3  # in one pass a job gives back what is borrowed: guarantees of several teams may come one after the other
 AHEAD = 2.0  # of unknown work: who had less than half of the service is ahead; by less, two would take turns
 
 
-def victims(holdings: Holdings, quota: Quota, claim: Claim, spared: set[int]) -> tuple[IntArray, IntArray]:
+def victims(holdings: Holdings, quota: Quota, claim: Claim, spared: Mapping[int, int]) -> tuple[IntArray, IntArray]:
     """As `candidates`, in the order in which they are preempted."""
     jobs = holdings.draft.jobs
     rows, why = candidates(holdings, quota, claim, spared)
@@ -30,8 +33,8 @@ def victims(holdings: Holdings, quota: Quota, claim: Claim, spared: set[int]) ->
     return rows, why
 
 
-def candidates(holdings: Holdings, quota: Quota, claim: Claim, spared: set[int]) -> tuple[IntArray, IntArray]:
-    """Rows that may be preempted for the claim, and why each may be. `spared`: not again in this pass."""
+def candidates(holdings: Holdings, quota: Quota, claim: Claim, spared: Mapping[int, int]) -> tuple[IntArray, IntArray]:
+    """Rows that may be preempted for the claim, and why each may be. `spared`: row -> how often in this pass."""
     draft, jobs = holdings.draft, holdings.draft.jobs
     running = (jobs.kind != GONE) & (draft.count > 0)
     running[claim.row] = False
@@ -41,7 +44,7 @@ def candidates(holdings: Holdings, quota: Quota, claim: Claim, spared: set[int])
         lower &= ~quota.protected(claim.team, claim.amount)
         borrowed = running & quota.reclaimable(claim.team, claim.amount) & ~lower
     behind = _behind(holdings, claim, running & ~lower & ~borrowed)
-    borrowed[list(spared)] = False
+    borrowed[[row for row, times in spared.items() if times >= OFTEN]] = False
     behind[list(spared)] = False
     rows = np.flatnonzero(lower | borrowed | behind)
     why = np.where(lower[rows], LOWER, np.where(borrowed[rows], BORROWED, BEHIND))
@@ -112,7 +115,9 @@ def units(holdings: Holdings, claim: Claim, rows: IntArray) -> tuple[IntArray, I
     return np.concatenate([surplus, base]), np.concatenate([np.arange(len(surplus)), len(surplus) + np.cumsum(new) - 1])
 
 
-def make_room(holdings: Holdings, quota: Quota, claim: Claim, spared: set[int]) -> tuple[dict[int, int], list[int]]:
+def make_room(
+    holdings: Holdings, quota: Quota, claim: Claim, spared: Mapping[int, int]
+) -> tuple[dict[int, int], list[int]]:
     """Preempts as little as lets the claim fit: (node -> replicas, who was preempted); ({}, []) if it cannot be."""
     rows, why = victims(holdings, quota, claim, spared)
     if not len(rows) or not enough(holdings, claim, rows):
