@@ -62,7 +62,8 @@ def test_back_off_doubles_and_has_an_end() -> None:
 
 def test_a_replica_that_ran_long_counts_as_a_first_failure() -> None:
     record = a_record(a_job(Kind.SERVICE), Step.STARTED, failures=7)
-    after = lifecycle.advance(record, seen(r1=ended(1, started_s=NOW_S - 2 * lifecycle.STEADY_S[Kind.SERVICE])), NOW_S).record
+    long_ago_s = NOW_S - 2 * lifecycle.STEADY_S[Kind.SERVICE]
+    after = lifecycle.advance(record, seen(r1=ended(1, started_s=long_ago_s)), NOW_S).record
     assert after.failures == 1 and after.retry_at_s == NOW_S
 
 
