@@ -38,8 +38,10 @@ def test_a_node_that_is_emptied_loses_its_replicas_and_nobody_is_turned_away(wor
         emptied = min(nodes)
         assert world.tide("node", "drain", emptied).returncode == 0
         world.until(
-            lambda: {one["node"] for one in world.client.replicas("web")} == {"node-0", "node-1", "node-2"} - {emptied}
-            and len(world.pids("web")) == 2,
+            lambda: (
+                {one["node"] for one in world.client.replicas("web")} == {"node-0", "node-1", "node-2"} - {emptied}
+                and len(world.pids("web")) == 2
+            ),
             "both stand elsewhere",
         )
     assert not clients.failed
