@@ -26,7 +26,7 @@ def a_record(kind: Kind, low: int = 1, high: int = 4, held: int = 0, **more: obj
     what = {"script": "t.py"} if kind == Kind.TRAINING else {"command": ("x",)}
     job = Job(kind=kind, name="j", replicas=Range(low, high), resources=Resources(cpu=1.0), **what, **said)  # type: ignore[arg-type]
     replicas = tuple(ReplicaRecord(f"r{at}", "a", (), Step.STARTED, since_s=NOW_S - 60) for at in range(held))
-    return JobRecord(id="j-1", job=job, submitted_s=NOW_S - 100, replicas=replicas, **more)  # type: ignore[arg-type]
+    return JobRecord(id="j-1", job=job, submitted_s=NOW_S - 100, **{"replicas": replicas} | more)  # type: ignore[arg-type]
 
 
 def columns(record: JobRecord, settling: bool = False) -> tuple[Picture, int]:
@@ -78,6 +78,11 @@ def test_a_job_that_backs_off_is_planned_again_in_time_and_when_the_clock_was_se
     assert not picture.plannable(record, NOW_S)
     assert picture.plannable(record, NOW_S + 8)
     assert picture.plannable(record, NOW_S - 4000)
+
+
+def test_a_place_that_was_given_is_held_also_by_a_job_that_backs_off() -> None:
+    waiting = ReplicaRecord("r1", "a", (), Step.ASSIGNED)
+    assert picture.plannable(a_record(Kind.SERVICE, retry_at_s=NOW_S + 8, replicas=(waiting,)), NOW_S)
 
 
 def test_a_pin_wins_over_the_range_and_over_the_load() -> None:

@@ -58,4 +58,6 @@ def test_a_damaged_checkpoint_is_named_and_the_one_before_it_is_used(home: Path,
     assert newest.name in again.warnings() and older.name in again.warnings()
     assert again.finish()["digest"] == bits, again.story()
     listed = tide("checkpoints", "run", "--verify", home=home)
-    assert listed.returncode == 0, listed.stdout + listed.stderr
+    # Where so few were written since that the damaged one is still kept, it is named.
+    assert listed.returncode == int(newest.exists()), listed.stdout + listed.stderr
+    assert not newest.exists() or newest.name in listed.stderr

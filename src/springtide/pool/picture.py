@@ -237,7 +237,7 @@ def plannable(record: JobRecord, now_s: float) -> bool:
     if lifecycle.size_left(record)[1] < 1:
         return False
     backs_off = now_s < record.retry_at_s <= now_s + lifecycle.LAST_RETRY_S  # further away: the clock was set back
-    return not backs_off or any(one.step == Step.STARTED for one in record.replicas)
+    return not backs_off or any(one.step != Step.STOPPING for one in record.replicas)
 
 
 def _as_it_is(record: JobRecord) -> tuple[int, int]:
