@@ -67,4 +67,6 @@ def _moves(record: JobRecord, seen: JobSeen | None) -> bool:
         return bool(record.replicas)
     if seen.training or seen.load or (record.replicas and record.wish != Wish.RUN):
         return True
+    if len(seen.replicas) > len(record.replicas):  # something runs, or has ended, of which nothing is recorded
+        return True
     return any(one.step != Step.STARTED or one.id not in seen.replicas for one in record.replicas)
