@@ -113,11 +113,14 @@ async def events(
         async with broadcast.follow() as queue:
             yield ": the pool's events\n\n"
             last, page = after or 0, first if after is not None else None
-            while page and page["events"]:
+            while page:
                 for row in page["events"]:
                     last = row["id"]
                     yield _sent(row)
+                # Once more also behind an empty page: what came before we followed is in neither otherwise.
                 page = await run_in_threadpool(partial(jobs.events, who, **words, after=last))
+                if not page["events"]:
+                    break
             ends_s = time.monotonic() + LONGEST_S
             while time.monotonic() < ends_s:
                 try:
