@@ -18,7 +18,7 @@ WARM := import torch._dynamo, springtide.train.run, springtide.train.supervisor,
 BENCHES ?= elastic steady memory checkpoint sequence scaling planner pool
 PEERS := .venv-peers
 
-.PHONY: help setup demo demo-elastic test lint types layers quick test-slow test-long bench lock format clean
+.PHONY: help setup demo demo-elastic test lint types layers quick test-slow test-cluster test-long bench lock format clean
 
 help: ## This list
 	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 15
@@ -66,6 +66,9 @@ quick: $(READY) ## The quick tests
 
 test-slow: $(READY) ## Longer chaos and model checking: at most ten minutes on two cores
 	$(BIN)/pytest -q -m slow -n $(QUICK_WORKERS) --dist loadgroup --timeout 900
+
+test-cluster: $(READY) ## Against a real Kafka and a real HDFS, which it starts (needs Java and Maven)
+	$(BIN)/pytest -q -m cluster --timeout 900 tests/cluster
 
 test-long: $(READY) ## The whole storm: a thousand schedules
 	$(BIN)/pytest -q -m long --timeout 0
