@@ -109,6 +109,11 @@ def jobs(draw: st.DrawFn) -> Job:
     if kind is Kind.TRAINING:
         said |= {"script": draw(some_text), "checkpoint": draw(checkpoints)}
         said["microbatches"] = draw(st.none() | st.integers(1, 4096))
+    elif kind is Kind.SERVICE and draw(st.booleans()):
+        said |= {
+            "model": draw(names),
+            "requests": draw(st.none() | st.sampled_from(["log:///requests", "kafka://h:9/t"])),
+        }
     else:
         said["command"] = draw(st.lists(text, min_size=1, max_size=4).map(tuple))
     if kind in (Kind.TRAINING, Kind.BATCH):

@@ -259,3 +259,10 @@ def word(text: str, where: str) -> str:
     if not text.strip():
         raise UserError(f"{where}: there is only blank text; write something or remove the line")
     return words(text, where)
+
+
+def stream(text: str, where: str) -> str:
+    """The URL of a stream."""
+    if not re.fullmatch(r"[a-z]+://\S+", text):
+        raise UserError(f'{where}: "{text}" is no stream; write log:///data/requests or kafka://host:9092/topic')
+    return text

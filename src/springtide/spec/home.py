@@ -17,3 +17,8 @@ def home() -> Path:
 def runs() -> Path:
     """One folder for each named run of this machine."""
     return home() / "runs"
+
+
+def models() -> Path:
+    """The registry of models of this home."""
+    return home() / "models"

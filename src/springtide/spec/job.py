@@ -109,10 +109,13 @@ _DEFAULT_RESTART = {
     Kind.BATCH: Restart(policy="on-failure", limit=3),
 }
 
+_MODELS_LOAD = Load(cpu=0.7)  # what a replica carries depends on the model, and is measured by its cores
+
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Job:
-    """What a user asks the pool to run. Priority and restart, where not said, follow from the kind.
+    """What a user asks the pool to run. Priority and restart, where not said, follow from the kind; the load of a
+    model's service that may grow is the use of its cores.
 
     What a file says is checked by the reader; an object made in Python is taken as it is, and checked when submitted.
     """
@@ -126,6 +129,8 @@ class Job:
     script: str | None = None  # absolute when read from a file; training only
     args: tuple[str, ...] = ()  # behind the script or the command
     command: tuple[str, ...] = ()
+    model: str | None = None  # a service may serve a model of the registry instead of running a command
+    requests: str | None = None  # URL of the stream to which a model's requests and feedback are added
     environment: Mapping[str, str] = field(default_factory=dict)
     folder: str | None = None  # where it runs; absolute when read from a file
     data: tuple[str, ...] = ()  # paths (absolute when read from a file) or URLs
@@ -153,3 +158,5 @@ class Job:
         given = self.restart
         if given is None:
             object.__setattr__(self, "restart", _DEFAULT_RESTART[self.kind])
+        if self.model is not None and self.load is None and self.replicas.maximum > self.replicas.minimum:
+            object.__setattr__(self, "load", _MODELS_LOAD)

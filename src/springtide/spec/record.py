@@ -22,6 +22,7 @@ class Field:
     needed: bool | frozenset[str] = False  # always, or for these kinds of job
     kinds: frozenset[str] | None = None  # the kinds of job that have it; None: all
     attribute: str = ""  # of the object, where it is not the name
+    instead: str = ""  # a field that may stand in its place, but not beside it
 
     @property
     def slot(self) -> str:
@@ -129,18 +130,27 @@ class Record:
         self, tree: Mapping, found: MappingType[str, tuple[Scalar, Tree]], kind: str | None, name: str, reading: Reading
     ) -> None:
         for one in self.fields:
-            if one.needed_by(kind) and one.name not in found:
+            other = self._instead(one, kind)
+            if other and one.name in found and other.name in found:
+                said = f"it stands beside {one.name}, and one of the two is enough; remove one"
+                reading.wrong(found[other.name][0].place, f"{name}.{other.name}" if name else other.name, said)
+            elif one.needed_by(kind) and one.name not in found and not (other and other.name in found):
                 whose = f"a {kind} job" if not isinstance(one.needed, bool) else "it"
+                rest = f", or {other.name}: {other.form.example}" if other else ""
                 reading.wrong(
                     tree.place,
                     name,
-                    f"{one.name} is missing, and {whose} needs one; write {one.name}: {one.form.example}",
+                    f"{one.name} is missing, and {whose} needs one; write {one.name}: {one.form.example}{rest}",
                 )
         for rule in self.rules:
             if place := rule.broken(found):
                 reading.wrong(place, rule.given, rule.sentence)
         if self.one_of and sum(one in found for one in self.one_of) != 1:
             reading.wrong(tree.place, name, f"exactly one of {' and '.join(self.one_of)} belongs here")
+
+    def _instead(self, one: Field, kind: str | None) -> Field | None:
+        """The field that may stand in the place of this one, in a job of this kind."""
+        return next((other for other in self.fields if other.name == one.instead and other.fits(kind)), None)
 
     def write(self, value: Any) -> Data:
         needed = {one.slot: getattr(value, one.slot) for one in self.fields if one.needed is True}
@@ -170,10 +180,14 @@ class Record:
         kinds = next((one.form for one in self.fields if one.name == "kind"), None)
         said = []
         for kind in kinds.words if isinstance(kinds, Choice) else ():
+            needed = [one for one in self.fields if one.needed is not True and one.needed_by(kind)]
             then: Schema = {
-                "required": [one.name for one in self.fields if one.needed is not True and one.needed_by(kind)],
+                "required": [one.name for one in needed if not self._instead(one, kind)],
                 "properties": {one.name: False for one in self.fields if not one.fits(kind)},
             }
+            pairs = [(one.name, other.name) for one in needed if (other := self._instead(one, kind))]
+            if pairs:
+                then["allOf"] = [{"oneOf": [{"required": [name]} for name in pair]} for pair in pairs]
             said.append({"if": {"properties": {"kind": {"const": kind}}, "required": ["kind"]}, "then": then})
         return said
 

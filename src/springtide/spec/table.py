@@ -40,6 +40,7 @@ _word = Text(amounts.word, "text", TEXT)
 _words = Text(amounts.words, '"text"', TEXT, none='"" for an empty text')
 _path = Text(amounts.word, "train.py", TEXT, place=lambda text: True)
 _path_or_url = Text(amounts.word, "data/train.csv", TEXT, place=lambda text: _URL not in text)
+_stream = Text(amounts.stream, "log:///data/requests", {"type": "string", "pattern": r"^[a-z]+://\S+$"})
 _interpreter = Text(amounts.word, "/opt/venv/bin/python", TEXT, place=lambda text: "/" in text)
 _share = Text(partial(amounts.share, most=10.0), "10%", _numeric(_unit("%?")), amounts.number_text)
 _money = Text(amounts.number, "0.02", _numeric(), amounts.number_text)
@@ -185,8 +186,10 @@ JOB = Record(
         Field("replicas", _replicas, "How many, or between how many: 1..4."),
         Field("resources", _resources(ONE_CORE), "What one replica needs; one core where no cpu is named."),
         Field("script", _path, "The Python file to train with, relative to this file.", _TRAINING, _TRAINING),
-        Field("command", _command, "The program and its words.", _OTHERS, _OTHERS),
-        Field("args", _args, "Words behind the script or the command."),
+        Field("command", _command, "The program and its words.", _OTHERS, _OTHERS, instead="model"),
+        Field("model", _name, "The model that a service serves, where it has no command.", kinds=_SERVICE),
+        Field("requests", _stream, "The stream that a model's requests and feedback are added to.", kinds=_SERVICE),
+        Field("args", _args, "Words behind the script or the command, or for the model server."),
         Field("environment", Named(amounts.variable, _words, "{MODE: fast}"), "Environment variables."),
         Field("folder", _path, "Where it runs, relative to this file; else this file's folder."),
         Field("data", _data, "What it reads: files or folders, relative to this file, or URLs."),
@@ -210,6 +213,8 @@ JOB = Record(
     lambda values: Job(kind=values["kind"], name=values["name"]),
     "kind: training, and the other fields below it",
     rules=(
+        Rule("model", "port", "a model is asked at a port, and none is said; write port: 8080"),
+        Rule("requests", "model", "only requests to a model are kept, and none is said; write model: NAME"),
         Rule("bid", "priority", "only spot jobs bid; write priority: spot, or remove the bid", value="spot"),
         Rule("load.requests_per_second", "port", "requests arrive at a port, and none is said; write port: 8080"),
     ),

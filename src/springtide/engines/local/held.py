@@ -116,9 +116,10 @@ def begin(folder: Folder, job: Job, pool: str, grouped: bool) -> Held:
     folder.path.mkdir(parents=True, exist_ok=True)
     folder.path.chmod(0o711)  # a team's own user passes through to its working folder
     window_s = job.load.window_s if job.load else None
+    by_cores = job.load is not None and job.load.cpu is not None
     about = {
         "kind": str(job.kind), "service": job.kind == Kind.SERVICE, "pool": pool, "grouped": grouped, "name": job.name,
-        "window_s": window_s, "gpu": job.resources.gpu, "scratch": job.scratch,
+        "window_s": window_s, "by_cores": by_cores, "gpu": job.resources.gpu, "scratch": job.scratch,
     }  # fmt: skip
     save(folder.about, about)
     return Held(folder, about)

@@ -82,6 +82,10 @@ class Lookout:
 
     def _load(self, job: Held, now_s: float) -> LoadSeen | None:
         found = {name: health for name in job.orders if (health := self._prober.health((job.id, name)))}
+        if job.about.get("by_cores"):
+            if not any(health.ready(now_s) for health in found.values()):
+                return None  # what it costs to begin is no load
+            return self._loads.look(job.id, {}, self._meter.cores(job.id), now_s, job.about.get("window_s"))
         counts: Mapping[str, float] = {name: one.total for name, one in found.items() if one.total is not None}
         # A count is as old as the answer that it came with.
         told_s = [one.well_s for name, one in found.items() if name in counts and one.well_s is not None]

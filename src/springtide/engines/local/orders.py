@@ -14,6 +14,7 @@ from springtide.engines.local.gpus import visible
 from springtide.engines.local.limits import USUAL_WEIGHT, Limits
 from springtide.engines.local.people import Person
 from springtide.engines.local.state import Folder, Order
+from springtide.spec.home import models
 from springtide.spec.job import Job, Kind, Priority
 
 # Of the server's own environment: what says where this machine keeps programs, libraries, words and time. Libraries
@@ -66,7 +67,7 @@ def _order(
     job = task.job
     return Order(
         replica=place.replica,
-        argv=_argv(task, folder.attempt(place.replica)),
+        argv=_argv(task, folder.attempt(place.replica), folder.replica(place.replica)),
         environment=_environment(task, place, folder, person, gpus),
         revision=task.revision,
         node=place.node,
@@ -83,12 +84,23 @@ def _order(
     )
 
 
-def _argv(task: Task, at: Path) -> tuple[str, ...]:
+def _argv(task: Task, attempt: Path, at: Path) -> tuple[str, ...]:
     job = task.job
     if job.kind == Kind.TRAINING:
-        return (interpreter(job), "-P", "-m", "springtide.engines.local.training", str(at))
+        return (interpreter(job), "-P", "-m", "springtide.engines.local.training", str(attempt))
+    if job.model is not None:
+        return (interpreter(job), "-P", "-m", "springtide.serve.server", *_serving(job, at), *job.args)
     program = interpreter(job) if job.command[0] == "python" else job.command[0]
     return (program, *job.command[1:], *job.args)
+
+
+def _serving(job: Job, at: Path) -> tuple[str, ...]:
+    """Words for the model server. It is told where models lie, since its environment does not say."""
+    words = ["--model", str(job.model), "--registry", str(models()), "--admin", str(at / "admin.sock")]
+    words += ["--threads", str(max(1, int(job.resources.cpu)))]
+    words += ["--port", str(job.port)] if job.listen == "own" else []
+    words += ["--requests", job.requests] if job.requests is not None else []
+    return tuple(words)
 
 
 def _environment(task: Task, place: Place, folder: Folder, person: Person | None, gpus: bool) -> dict[str, str]:
