@@ -14,6 +14,8 @@ from springtide.spec.checks import Problem, problems
 from springtide.spec.errors import UserError
 from springtide.spec.forms import WRONG, Reading
 from springtide.spec.job import Job
+from springtide.spec.loop import Loop
+from springtide.spec.record import Record
 from springtide.spec.sharing import Pool, Team
 from springtide.spec.table import JOB, POOL
 from springtide.spec.tree import MOST_BYTES, Malformed, Place, Scalar, Tree, documents
@@ -24,21 +26,22 @@ _MOST_SAID = 50  # faults of one file: nobody reads more at once
 
 @dataclass(frozen=True, slots=True)
 class JobFile:
-    """The jobs of a file, and where each of their fields stands, for what is found wrong only later."""
+    """The jobs and loops of a file, and where each of their fields stands, for what is found wrong only later."""
 
     where: str
     jobs: tuple[Job, ...]
     places: Mapping[tuple[str, str], Place]
+    loops: tuple[Loop, ...] = ()
 
     def place(self, job: str, field: str = "name") -> str:
-        """`jobs.yaml:7:3`: the field of the job of this name, or the job where the field is not said."""
+        """`jobs.yaml:7:3`: the field of the job or loop of this name, or its name where the field is not said."""
         found = self.places.get((job, field)) or self.places.get((job, "name"))
         return f"{self.where}:{found.line}:{found.column}" if found else self.where
 
 
 def jobs(path: str | Path) -> list[Job]:
     """The jobs of a file, in its order. Raises UserError with every fault of the file, a line for each."""
-    return list(job_file(path).jobs)
+    return _jobs_alone(job_file(path))
 
 
 def job_file(path: str | Path) -> JobFile:
@@ -48,28 +51,50 @@ def job_file(path: str | Path) -> JobFile:
 
 def jobs_from_text(text: str, where: str = "jobs", folder: Path | None = None) -> list[Job]:
     """The jobs of a text that is called `where`. Relative paths begin at `folder`, or stay as they are without one."""
-    return list(job_file_from_text(text, where, folder).jobs)
+    return _jobs_alone(job_file_from_text(text, where, folder))
+
+
+def _jobs_alone(file: JobFile) -> list[Job]:
+    if file.loops:
+        place, name = file.place(file.loops[0].name), file.loops[0].name
+        raise UserError(f"{place}: {name} is a loop, and only jobs belong here; `tide submit FILE` takes loops")
+    return list(file.jobs)
 
 
 def job_file_from_text(text: str, where: str = "jobs", folder: Path | None = None) -> JobFile:
-    """The jobs of a text with the places of their fields. Raises UserError as `jobs` does."""
+    """The jobs and loops of a text with the places of their fields. Raises UserError as `jobs` does."""
     reading = Reading(where, folder)
-    found: list[Job] = []
+    found: list[Job | Loop] = []
     places: dict[tuple[str, str], Place] = {}
     for tree in _documents(text, reading):
-        job = JOB.read(tree, "", reading)
-        if job is WRONG:
+        one = (_loop_record() if _is_loop(tree) else JOB).read(tree, "", reading)
+        if one is WRONG:
             continue
         keys = _keys(tree)
-        if (job.name, "name") in places:
-            first = places[job.name, "name"].line
-            reading.wrong(keys["name"], "name", f'"{job.name}" is the name of another job, in line {first}')
-        places |= {(job.name, key): place for key, place in keys.items()}
-        found.append(job if job.folder or not folder else replace(job, folder=str(folder)))
+        if (one.name, "name") in places:
+            first = places[one.name, "name"].line
+            reading.wrong(keys["name"], "name", f'"{one.name}" is the name of another job, in line {first}')
+        places |= {(one.name, key): place for key, place in keys.items()}
+        found.append(one if one.folder or not folder else replace(one, folder=str(folder)))
     _say(reading)
     if not found:
         raise UserError(f"{where}: there is no job in it; `tide schema` and docs/jobs.md say what one looks like")
-    return JobFile(where, tuple(found), places)
+    jobs = tuple(one for one in found if isinstance(one, Job))
+    return JobFile(where, jobs, places, tuple(one for one in found if isinstance(one, Loop)))
+
+
+def _is_loop(tree: Tree) -> bool:
+    entries = tree.entries if isinstance(tree, MappingTree) else ()
+    return any(
+        isinstance(key, Scalar) and key.text == "kind" and isinstance(value, Scalar) and value.text == "loop"
+        for key, value in entries
+    )
+
+
+def _loop_record() -> Record:
+    from springtide.spec.loop_table import LOOP  # most files have none
+
+    return LOOP
 
 
 def pool(path: str | Path, nodes_elsewhere: bool = False) -> Pool:
@@ -149,13 +174,14 @@ def _text(path: Path) -> str:
         ) from None
 
 
-def to_data(value: Job | Pool) -> dict[str, Any]:
+def to_data(value: Job | Pool | Loop) -> dict[str, Any]:
     """What a file would say, as JSON can hold it: fields that say what is so anyway are left out."""
-    data: dict[str, Any] = (JOB if isinstance(value, Job) else POOL).write(value)
+    record = JOB if isinstance(value, Job) else POOL if isinstance(value, Pool) else _loop_record()
+    data: dict[str, Any] = record.write(value)
     return data
 
 
-def to_yaml(value: Job | Pool) -> str:
+def to_yaml(value: Job | Pool | Loop) -> str:
     """One document that reads back as an equal object."""
     return str(yaml.dump(to_data(value), Dumper=_Dumper, sort_keys=False, allow_unicode=True, width=120))
 
@@ -170,7 +196,7 @@ _Dumper.add_representer(
 )
 
 
-def to_json(value: Job | Pool) -> str:
+def to_json(value: Job | Pool | Loop) -> str:
     """The same in JSON, which the readers take as well."""
     return json.dumps(to_data(value))
 

@@ -348,8 +348,14 @@ FILES: Mapping[str, tuple[str, Record]] = {"jobs": ("A job of Springtide", JOB),
 
 
 def schema(kind: str = "jobs") -> Schema:
-    """JSON Schema (draft 2020-12) of one document of a file of jobs, or of a pool's file."""
-    title, record = FILES[kind]
+    """JSON Schema (draft 2020-12) of one document of a file of jobs, of a pool's file, or of a loop's."""
+    title, record = FILES[kind] if kind in FILES else _loop()
     said = {"$schema": _DIALECT, "title": title} | record.schema()
     teams = {"team": TEAM.schema(), "nested_team": NESTED_TEAM.schema()}
     return said | {"$defs": teams} if kind == "pool" else said
+
+
+def _loop() -> tuple[str, Record]:
+    from springtide.spec.loop_table import LOOP  # made of the forms of this table
+
+    return "A loop of Springtide", LOOP
