@@ -14,6 +14,7 @@ from numpy.typing import NDArray
 from springtide.data.files import File, PathLike, content
 from springtide.data.order import Indices
 from springtide.data.records import Records
+from springtide.data.sources import Local
 from springtide.spec import UserError
 
 _HEADER_BYTES = 4096
@@ -43,11 +44,11 @@ class Rows:
     def take(self, indices: Sequence[int] | Indices) -> NDArray[Any]:
         """The rows at `indices`, as an array of their own."""
         if self._mapped is not None:
+            assert isinstance(self.file.source, Local)
+            self.file.source.check()
             return np.asarray(self._mapped[indices])
         starts = [self._offset + int(index) * self._row_bytes for index in indices]
-        parts = self.file.system.cat_ranges(
-            [self.file.inner] * len(starts), starts, [start + self._row_bytes for start in starts]
-        )
+        parts = [self.file.read(start, self._row_bytes) for start in starts]
         return np.frombuffer(bytearray().join(parts), self.dtype).reshape(len(starts), *self.shape[1:])
 
 
@@ -85,7 +86,7 @@ class Arrays(Records):
         return content([rows.file for rows in self._rows], type(self).__name__)
 
 
-def npy(*paths: PathLike | Sequence[PathLike]) -> Arrays:
+def npy(*paths: PathLike | Sequence[PathLike], disk_cache_bytes: int | None = None) -> Arrays:
     """Rows of a `.npy` file as samples, or of several together: `npy("x.npy", "y.npy")` gives pairs.
 
     Types are kept. A local file is mapped, so workers share its memory; of a remote one, single rows are read. Raises
@@ -96,7 +97,7 @@ def npy(*paths: PathLike | Sequence[PathLike]) -> Arrays:
         flat.extend([path] if isinstance(path, str | os.PathLike) else path)
     if not flat:
         raise UserError("no .npy file was given: the list of paths is empty")
-    return Arrays([File(path, ".npy file") for path in flat])
+    return Arrays([File(path, ".npy file", disk_cache_bytes=disk_cache_bytes) for path in flat])
 
 
 def _header(file: File, start: bytes) -> tuple[tuple[int, ...], np.dtype[Any], int]:

@@ -111,9 +111,8 @@ class Parquet(Records):
     def _open(self, file: File) -> Any:
         if file.size_bytes == 0:
             raise UserError(f"{file.path}: the file is empty")
-        source = file.inner if file.local else file.system.open(file.inner)
         try:
-            return parquet_format.ParquetFile(source, memory_map=file.local, pre_buffer=False)
+            return parquet_format.ParquetFile(file.stream(), pre_buffer=False)
         except (pyarrow.ArrowException, OSError) as error:
             raise UserError(f"{file.path}: this is not a whole Parquet file: {_words(error)}") from None
 
@@ -134,6 +133,7 @@ def parquet(
     missing: float | None = None,
     on_bad: str = "raise",
     cache_bytes: int = 256 << 20,
+    disk_cache_bytes: int | None = None,
 ) -> Parquet:
     """Rows of a Parquet file (or several of one schema; `*` is a pattern) as samples, as `json_lines` gives them.
 
@@ -141,7 +141,7 @@ def parquet(
     decoded over and over; raise it, or keep such data as `.npy`.
     """
     fields = Fields.of(columns, target, text, sequence, classes, target_type=target_type, missing=missing, dtype=dtype)
-    return Parquet(expand(path, "Parquet file"), fields, on_bad, cache_bytes)
+    return Parquet(expand(path, "Parquet file", disk_cache_bytes), fields, on_bad, cache_bytes)
 
 
 def _decoded(column: Any) -> Any:

@@ -1,87 +1,216 @@
-"""Reading files wherever fsspec finds them; a local one is read by position, so forks and threads may share it."""
+"""Files wherever fsspec finds them, by path or URL: any part of one can be read, and what it holds has a name."""
 
 from __future__ import annotations
 
 import difflib
+import functools
+import getpass
 import hashlib
+import io
 import os
-from collections.abc import Iterable, Sequence
+import re
+import stat
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
 import fsspec
 from fsspec.implementations.local import LocalFileSystem
+from fsspec.implementations.memory import MemoryFileSystem
 
-from springtide.spec import UserError
+from springtide.data.cache import Cache, Limit, name_of
+from springtide.data.sources import Local, Remote, Source, first_line
+from springtide.spec import SpringtideError, UserError
+from springtide.spec.home import home
 
 PathLike = str | os.PathLike[str]
 
 WHOLE_BYTES = 256 << 20  # files up to this size are hashed whole
 PARTS = 256
 PART_BYTES = 256 << 10
-BLOCK_BYTES = 4 << 20
+READ_BYTES = 4 << 20
+_EXTRAS = {
+    "s3": "s3",
+    "s3a": "s3",
+    "webhdfs": "hdfs",
+    "webHDFS": "hdfs",
+}  # protocol -> springtide[...]
+_TIME_LIMIT_S = (10.0, 120.0)  # to connect, and for the next bytes, where the package itself would wait for ever
+_PORT = 9870  # of a name node since Hadoop 3
 
 
 class File:
     """One file, local or remote, of which any part can be read.
 
-    A remote file system is opened anew in each process: its connections do not survive a fork.
+    `about` is what the file system said of a remote one, if it was asked already. `disk_cache_bytes` limits what is
+    kept of remote files on this machine's disk (see `cache`). Raises `UserError` where there is no such file.
     """
 
-    def __init__(self, path: PathLike, what: str = "file") -> None:
-        self.path = os.fspath(path)
-        system, self.inner = fsspec.core.url_to_fs(self.path)
+    def __init__(
+        self,
+        path: PathLike,
+        what: str = "file",
+        *,
+        about: Mapping[str, Any] | None = None,
+        disk_cache_bytes: int | None = None,
+    ) -> None:
+        self.url = os.fspath(path)
+        self.path = shown(self.url)
+        system, self.inner = resolve(self.url)
         self.local = isinstance(system, LocalFileSystem)
-        self._descriptor: int | None = None
-        self._remote: tuple[int, Any] | None = None if self.local else (os.getpid(), system)
         try:
-            if self.local and not Path(self.inner).is_dir():
-                self._descriptor = os.open(self.inner, os.O_RDONLY | os.O_CLOEXEC)
-                self.size_bytes = os.fstat(self._descriptor).st_size
-                return
-            about = system.info(self.inner)
+            if self.local:
+                if stat.S_ISDIR(Path(self.inner).stat().st_mode):
+                    raise UserError(f"{self.path}: this is a folder; give the path of a {what}")
+                self.source: Source = Local(self.inner)
+            else:
+                self.source = self._remote(system, about or system.info(self.inner), what, disk_cache_bytes)
         except FileNotFoundError:
             raise UserError(f"{self.path}: there is no such {what}{_near(system, self.inner)}") from None
         except PermissionError:
             raise UserError(f"{self.path}: this {what} may not be read by this user") from None
+        except (UserError, SpringtideError):
+            raise
+        except Exception as error:  # hosts, credentials: whatever the protocol's package raises
+            raise SpringtideError(f"{self.path} cannot be reached: {first_line(error)}") from None
+        self.size_bytes = self.source.size_bytes
+
+    def _remote(self, system: Any, about: Mapping[str, Any], what: str, disk_cache_bytes: int | None) -> Remote:
         if about["type"] == "directory":
             raise UserError(f"{self.path}: this is a folder; give the path of a {what}")
-        self.size_bytes = int(about["size"])
+        # A file in this process's own memory is near enough.
+        limit = Limit(0) if isinstance(system, MemoryFileSystem) else Limit.of(disk_cache_bytes)
+        return Remote(self.path, about, _cache(limit, home()), Opening(self.url))
 
-    def __del__(self) -> None:
-        descriptor = getattr(self, "_descriptor", None)
-        if descriptor is not None:
-            os.close(descriptor)
+    def read(self, start: int, length: int, keep: bool = True) -> bytes:
+        """The bytes from `start`: `length` of them, or fewer at the end; with `keep=False` the cache does not grow.
 
-    def read(self, start: int, length: int) -> bytes:
-        """The bytes from `start`: `length` of them, or fewer at the end of the file."""
-        if self._descriptor is not None:
-            part = os.pread(self._descriptor, length, start)
-            while 0 < len(part) < length:  # the kernel gives at most 2 GiB at once
-                more = os.pread(self._descriptor, length - len(part), start + len(part))
-                if not more:
-                    break
-                part += more
-            return part
-        end = min(start + length, self.size_bytes)
-        return bytes(self.system.cat_file(self.inner, start=start, end=end)) if start < end else b""
+        Raises `UserError` where the file is gone or has changed since it was opened.
+        """
+        return self.source.read(start, length, keep)
 
     def blocks(self, end: int | None = None) -> Iterable[bytes]:
         """The content up to `end`, in blocks."""
         end = self.size_bytes if end is None else end
-        for start in range(0, end, BLOCK_BYTES):
-            yield self.read(start, min(BLOCK_BYTES, end - start))
+        for start in range(0, end, READ_BYTES):
+            yield self.read(start, min(READ_BYTES, end - start))
 
-    @property
-    def system(self) -> Any:
-        """The file system, of this process."""
-        if self._remote is None or self._remote[0] != os.getpid():
-            self._remote = (os.getpid(), fsspec.core.url_to_fs(self.path)[0])
-        return self._remote[1]
+    def stream(self) -> io.RawIOBase:
+        """The file for readers that seek and read."""
+        return _Stream(self)
+
+
+@functools.cache
+def _cache(limit: Limit, place: Path) -> Cache:
+    return Cache(limit, place / "cache" / "data")
+
+
+class Opening:
+    """A file system and a path in it, opened anew in each process."""
+
+    def __init__(self, url: str) -> None:
+        self._url, self._process = url, 0
+
+    def __call__(self) -> tuple[Any, str]:
+        if self._process != os.getpid():
+            self._found, self._process = resolve(self._url), os.getpid()
+        return self._found
+
+
+class _Stream(io.RawIOBase):
+    def __init__(self, file: File) -> None:
+        self._file, self._at = file, 0
+
+    def readable(self) -> bool:
+        return True
+
+    def seekable(self) -> bool:
+        return True
+
+    def seek(self, offset: int, whence: int = io.SEEK_SET) -> int:
+        self._at = offset + {io.SEEK_SET: 0, io.SEEK_CUR: self._at, io.SEEK_END: self._file.size_bytes}[whence]
+        return self._at
+
+    def tell(self) -> int:
+        return self._at
+
+    def read(self, size: int = -1) -> bytes:
+        left = max(0, self._file.size_bytes - self._at)
+        data = self._file.read(self._at, left if size is None or size < 0 else min(size, left))
+        self._at += len(data)
+        return data
+
+
+def resolve(url: str) -> tuple[Any, str]:
+    """The file system that a path or URL names, and the path in it. Raises `UserError` where none is meant."""
+    protocol = url.partition("://")[0] if "://" in url else "file"
+    try:
+        system, inner = fsspec.core.url_to_fs(url, **_given(protocol, url))
+    except ImportError:
+        extra, package = _EXTRAS.get(protocol), _package(protocol)
+        right = f"pip install 'springtide[{extra}]'" if extra else f"pip install {package}"
+        raise UserError(
+            f"{shown(url)}: files at {protocol}:// are read by the package {package}, which is not here; {right}"
+        ) from None
+    except (ValueError, TypeError, OSError) as error:
+        raise UserError(_unresolved(protocol, url, error)) from None
+    if protocol.lower() == "webhdfs":
+        _limit_time(system)
+    return system, str(inner)
+
+
+def _given(protocol: str, url: str) -> dict[str, Any]:
+    """What Hadoop's own clients take for granted of a name node, and fsspec does not: its port, and who asks."""
+    if protocol.lower() != "webhdfs" or "::" in url:
+        return {}
+    host = url.partition("://")[2].partition("/")[0]
+    given: dict[str, Any] = {} if re.search(r":\d+$", host) else {"port": _PORT}
+    if "@" not in host and not fsspec.config.conf.get("webhdfs"):
+        given["user"] = os.environ.get("HADOOP_USER_NAME") or getpass.getuser()
+    return given
+
+
+def _limit_time(system: Any) -> None:
+    if not isinstance(system.session.request, functools.partial):
+        system.session.request = functools.partial(system.session.request, timeout=_TIME_LIMIT_S)
+
+
+def _unresolved(protocol: str, url: str, error: Exception) -> str:
+    match protocol.lower():
+        case "hdfs":
+            right = "write webhdfs://HOST:9870/PATH, which needs none"
+            return f"{shown(url)}: Hadoop's native library is not here ({first_line(error)}); {right}"
+        case "webhdfs":
+            return f"{shown(url)}: this names no host that could be asked; write webhdfs://HOST:9870/PATH"
+        case _ if protocol not in fsspec.available_protocols():
+            known = [name for name in fsspec.available_protocols() if len(name) > 1]
+            return f"{shown(url)}: no storage is called {protocol}://{nearest(protocol, known)}"
+        case _:
+            return f"{shown(url)}: {first_line(error)}"
+
+
+def _package(protocol: str) -> str:
+    """The package behind a protocol, from what fsspec says of it."""
+    if protocol.lower() == "webhdfs":
+        return "requests"
+    known = fsspec.registry.known_implementations.get(protocol, {}).get("class", protocol)
+    return str(known).partition(".")[0]
+
+
+def shown(url: str) -> str:
+    """A URL as it may be seen: without who asks, and his password."""
+    return re.sub(r"://[^/@]*@", "://", url)
 
 
 def content(files: Sequence[File], *more: object) -> str:
-    """Sixteen hexadecimal digits for what the files hold, and for `more`: whole up to 256 MB, else 256 spread parts."""
+    """Sixteen hexadecimal digits for what the files hold, and for `more`: whole up to 256 MB, else 256 spread parts.
+
+    Where they lie does not matter.
+    """
+    return remembered(files, ("content", *more), lambda: _content(files, *more).encode()).decode()
+
+
+def _content(files: Sequence[File], *more: object) -> str:
     digest = hashlib.blake2b(repr(more).encode(), digest_size=8)
     for file in files:
         digest.update(file.size_bytes.to_bytes(8, "little"))
@@ -90,25 +219,52 @@ def content(files: Sequence[File], *more: object) -> str:
                 digest.update(block)
         else:
             for part in range(PARTS):
-                digest.update(file.read(part * (file.size_bytes - PART_BYTES) // (PARTS - 1), PART_BYTES))
+                start = part * (file.size_bytes - PART_BYTES) // (PARTS - 1)
+                digest.update(file.read(start, PART_BYTES, keep=False))
     return digest.hexdigest()
 
 
-def expand(path: PathLike | Sequence[PathLike], what: str) -> list[File]:
+def remembered(files: Sequence[File], what: Sequence[object], compute: Callable[[], bytes]) -> bytes:
+    """What `compute` makes of remote files, kept beside their blocks: it is the same as long as they are."""
+    sources = [file.source for file in files if isinstance(file.source, Remote) and file.source.kept]
+    if not sources or len(sources) != len(files):
+        return compute()
+    cache = sources[0].cache
+    name = name_of(*what, *(source.name().hex() for source in sources))
+    found = cache.read(name)
+    if found is None:
+        with cache.claim(name) as claim:
+            found = cache.read(name)
+            if found is None:
+                found = compute()
+                if claim is not None:
+                    claim.keep(found)
+    return found
+
+
+def expand(path: PathLike | Sequence[PathLike], what: str, disk_cache_bytes: int | None = None) -> list[File]:
     """The files that `path` names: one, several, or all that fit a pattern with `*`, in the order of their names."""
     if not isinstance(path, str | os.PathLike):
-        files = [file for each in path for file in expand(each, what)]
+        files = [file for each in path for file in expand(each, what, disk_cache_bytes)]
         if not files:
             raise UserError(f"no {what} was given: the list of paths is empty")
         return files
     name = os.fspath(path)
     if "*" not in name:
-        return [File(name, what)]
-    system, inner = fsspec.core.url_to_fs(name)
-    found = sorted(system.glob(inner))
+        return [File(name, what, disk_cache_bytes=disk_cache_bytes)]
+    system, inner = resolve(name)
+    try:
+        found = system.glob(inner, detail=True)
+    except Exception as error:  # hosts, credentials: whatever the protocol's package raises
+        raise SpringtideError(f"{shown(name)} cannot be reached: {first_line(error)}") from None
     if not found:
-        raise UserError(f"{name}: no {what} fits this pattern")
-    return [File(system.unstrip_protocol(each) if "://" in name else each, what) for each in found]
+        raise UserError(f"{shown(name)}: no {what} fits this pattern")
+    # The host stands in the URL only: a file system gives paths without it.
+    prefix = name.removesuffix(inner) if "://" in name and name.endswith(inner) else None
+    urls = {each: prefix + each if prefix is not None else each for each in sorted(found)}
+    if prefix is None and "://" in name:
+        urls = {each: system.unstrip_protocol(each) for each in sorted(found)}
+    return [File(url, what, about=found[each], disk_cache_bytes=disk_cache_bytes) for each, url in urls.items()]
 
 
 def nearest(word: str, words: Iterable[str]) -> str:

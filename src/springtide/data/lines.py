@@ -11,7 +11,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from springtide.data.fields import PROBED, Fields
-from springtide.data.files import File, PathLike, content, expand
+from springtide.data.files import File, PathLike, content, expand, remembered
 from springtide.data.records import BadRecord, Records
 from springtide.spec import UserError
 
@@ -24,8 +24,7 @@ class Lines(Records):
     def __init__(self, files: list[File], fields: Fields, on_bad: str, quotes: bool, heading: bool) -> None:
         super().__init__(on_bad)
         self._files, self._heading = files, heading
-        self._borders = [_borders(file, quotes) for file in files]
-        kept = [borders[int(heading) :] for borders in self._borders]
+        kept = [_index(file, quotes)[int(heading) :] for file in files]
         counts = [max(0, len(borders) - 1) for borders in kept]
         for file, count in zip(files, counts, strict=True):
             if count == 0:
@@ -164,6 +163,7 @@ def csv(
     missing: float | None = None,
     delimiter: str = ",",
     on_bad: str = "raise",
+    disk_cache_bytes: int | None = None,
 ) -> CSV:
     """A CSV file with a heading (or several of one heading; `*` in the name is a pattern) as samples.
 
@@ -173,7 +173,7 @@ def csv(
     for empty values. Raises `UserError` for what is missing, empty, unknown or corrupt; see `Records` for `on_bad`.
     """
     fields = Fields.of(columns, target, text, None, classes, target_type=target_type, missing=missing)
-    return CSV(expand(path, "CSV file"), fields, on_bad, delimiter)
+    return CSV(expand(path, "CSV file", disk_cache_bytes), fields, on_bad, delimiter)
 
 
 def json_lines(
@@ -188,13 +188,20 @@ def json_lines(
     target_type: str | None = None,
     missing: float | None = None,
     on_bad: str = "raise",
+    disk_cache_bytes: int | None = None,
 ) -> JSONLines:
     """A file with one JSON object per line (or several files) as samples, as `csv` gives them.
 
     `sequence` names a list of numbers (nested or not) that becomes an array of type `dtype`.
     """
     fields = Fields.of(columns, target, text, sequence, classes, target_type=target_type, missing=missing, dtype=dtype)
-    return JSONLines(expand(path, "JSON lines file"), fields, on_bad)
+    return JSONLines(expand(path, "JSON lines file", disk_cache_bytes), fields, on_bad)
+
+
+def _index(file: File, quotes: bool) -> NDArray[np.int64]:
+    """The borders of all records; of a remote file they are found once for all processes of this machine."""
+    found = remembered([file], ("borders", quotes), lambda: _borders(file, quotes).astype("<i8").tobytes())
+    return np.frombuffer(found, dtype="<i8").astype(np.int64, copy=False)
 
 
 def _borders(file: File, quotes: bool, most: int | None = None) -> NDArray[np.int64]:

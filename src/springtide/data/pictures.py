@@ -7,14 +7,14 @@ import io
 import os
 from typing import Any
 
-import fsspec
 import numpy as np
 from fsspec.implementations.local import LocalFileSystem
 from numpy.typing import NDArray
 from PIL import Image
 
-from springtide.data.files import File, PathLike
+from springtide.data.files import File, PathLike, resolve, shown
 from springtide.data.records import BadRecord, Records
+from springtide.data.sources import changed
 from springtide.spec import UserError
 
 ENDINGS = (".png", ".jpg", ".jpeg", ".bmp", ".gif", ".tif", ".tiff", ".webp", ".ppm", ".pgm")
@@ -25,14 +25,24 @@ HASHED = 64
 class Images(Records):
     """Image files below `folder`/CLASS; `classes` are the names of the folders, in order."""
 
-    def __init__(self, folder: PathLike, size: tuple[int, int] | None, mode: str, dtype: str, on_bad: str) -> None:
+    def __init__(
+        self,
+        folder: PathLike,
+        size: tuple[int, int] | None,
+        mode: str,
+        dtype: str,
+        on_bad: str,
+        disk_cache_bytes: int | None,
+    ) -> None:
         super().__init__(on_bad)
-        self.folder, self._size, self._mode, self._dtype = os.fspath(folder).rstrip("/"), size, mode, dtype
+        self._size, self._mode, self._dtype, self._disk_cache_bytes = size, mode, dtype, disk_cache_bytes
+        self._url = os.fspath(folder).rstrip("/")
+        self.folder = shown(self._url)
         if mode not in CHANNELS:
             raise UserError(f'mode="{mode}" is not known; write "L" (grey), "RGB" or "RGBA"')
         if dtype not in ("uint8", "float32"):
             raise UserError(f'dtype="{dtype}" is not known; write "uint8" (0 to 255) or "float32" (0 to 1)')
-        system, inner = fsspec.core.url_to_fs(self.folder)
+        system, inner = resolve(self._url)
         self._local = isinstance(system, LocalFileSystem)
         if not system.isdir(inner):
             raise UserError(f"{self.folder}: there is no such folder of images")
@@ -46,6 +56,7 @@ class Images(Records):
         if not self._names:
             raise UserError(f"{self.folder}: no images in folders of their classes; put them at CLASS/NAME.png")
         self.classes = sorted({name.partition("/")[0] for name, _ in self._names})
+        self._about = {} if self._local else {name: found[inner.rstrip("/") + "/" + name] for name, _ in self._names}
         self._labels = {name: np.int64(label) for label, name in enumerate(self.classes)}
 
     def __len__(self) -> int:
@@ -54,7 +65,7 @@ class Images(Records):
     def read(self, index: int) -> Any:
         name = self._names[index][0]
         try:
-            with Image.open(io.BytesIO(self._bytes(name))) as image:
+            with Image.open(io.BytesIO(self._bytes(*self._names[index]))) as image:
                 converted = image.convert(self._mode)
                 if self._size is not None and converted.size != self._size[::-1]:
                     converted = converted.resize(self._size[::-1], Image.Resampling.BILINEAR)
@@ -70,9 +81,12 @@ class Images(Records):
             planes = planes.astype(np.float32) / np.float32(255)
         return planes, self._labels[name.partition("/")[0]]
 
-    def _bytes(self, name: str) -> bytes:
-        file = File(f"{self.folder}/{name}", "image")
-        return file.read(0, file.size_bytes)
+    def _bytes(self, name: str, size_bytes: int) -> bytes:
+        about = self._about.get(name)
+        file = File(f"{self._url}/{name}", "image", about=about, disk_cache_bytes=self._disk_cache_bytes)
+        if file.size_bytes != size_bytes:
+            raise changed(file.path, size_bytes, file.size_bytes)
+        return file.read(0, size_bytes)
 
     def _fingerprint(self) -> str:
         """Of the names and sizes of all files, and the content of 64 at even distances."""
@@ -80,7 +94,7 @@ class Images(Records):
         digest = hashlib.blake2b(read.encode(), digest_size=8)
         last = len(self._names) - 1
         for index in sorted({part * last // (HASHED - 1) for part in range(HASHED)}):
-            digest.update(self._bytes(self._names[index][0]))
+            digest.update(self._bytes(*self._names[index]))
         return digest.hexdigest()
 
 
@@ -91,6 +105,7 @@ def images(
     *,
     dtype: str = "uint8",
     on_bad: str = "raise",
+    disk_cache_bytes: int | None = None,
 ) -> Images:
     """Images at `folder`/CLASS/NAME.png (or .jpg, ...): an array (channels, height, width) and a label, int64.
 
@@ -101,4 +116,4 @@ def images(
     sides = (size, size) if isinstance(size, int) else size
     if sides is not None and (len(sides) != 2 or min(sides) < 1):
         raise UserError(f"size={size} is not the size of an image; give one number or (height, width), from 1")
-    return Images(folder, sides, mode, dtype, on_bad)
+    return Images(folder, sides, mode, dtype, on_bad, disk_cache_bytes)
