@@ -60,7 +60,7 @@ def _built(folder: Path, recipe: Recipe, what: str) -> Any:
     except SpringtideError:
         raise
     except Exception as error:
-        raise SpringtideError(f"{what} cannot be built by {recipe.build}: {_place(error, folder)}") from error
+        raise SpringtideError(f"{what} cannot be built by {recipe.build}: {place_of(error, folder)}") from error
 
 
 def _check_config(function: Any, recipe: Recipe, what: str) -> None:
@@ -73,7 +73,7 @@ def _check_config(function: Any, recipe: Recipe, what: str) -> None:
         return
 
 
-def _place(error: Exception, folder: Path) -> str:
+def place_of(error: Exception, folder: Path) -> str:
     """What went wrong, and in which line of the version's own code."""
     import traceback
 

@@ -7,6 +7,8 @@ from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
 from typing import Literal
 
+from springtide.spec.errors import UserError
+
 Better = Literal["higher", "lower"]
 EVERY_SLICE = "*"
 
@@ -46,6 +48,19 @@ class GateRule:
     slice_least_count: int = 1
     bound: float | None = None  # what it must reach whatever production does
     scorer: str | None = None
+
+    def __post_init__(self) -> None:
+        """UserError: no candidate could be judged by it."""
+        for name in ("margin", "slice_margin"):
+            if (value := getattr(self, name)) is not None and not 0 <= value < math.inf:
+                raise UserError(f"{name}: {value} is no margin; write 0 or more, for example 0.01")
+        for name in ("least_count", "slice_least_count"):
+            if (count := getattr(self, name)) < 1:
+                raise UserError(f"{name}: {count} records judge nothing; write 1 or more")
+        if self.bound is not None and not math.isfinite(self.bound):
+            raise UserError(f"bound: {self.bound} is no number that a metric can reach")
+        if self.better not in ("higher", "lower"):
+            raise UserError(f'better: "{self.better}" is no direction; write higher or lower')
 
 
 @dataclass(frozen=True, slots=True)

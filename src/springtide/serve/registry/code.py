@@ -18,12 +18,12 @@ _NEVER = frozenset(("springtide", "torch"))  # also where somebody works in thei
 _INSTALLED = ("site-packages", "dist-packages")
 
 
-def check_build(build: str) -> tuple[str, str]:
+def check_build(build: str, where: str = "--build") -> tuple[str, str]:
     """Module and function of `MODULE:FUNCTION`. UserError: it is not of that form."""
     module, colon, function = build.partition(":")
     words = module.split(".")
     if not colon or not all(word.isidentifier() for word in (*words, function)):
-        raise UserError(f'--build: "{build}" names no function; write MODULE:FUNCTION, for example my_model:build')
+        raise UserError(f'{where}: "{build}" names no function; write MODULE:FUNCTION, for example my_model:build')
     return module, function
 
 
