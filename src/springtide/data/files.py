@@ -17,6 +17,7 @@ from typing import Any
 import fsspec
 from fsspec.implementations.local import LocalFileSystem
 from fsspec.implementations.memory import MemoryFileSystem
+from fsspec.registry import known_implementations
 
 from springtide.data.cache import Cache, Limit, name_of
 from springtide.data.sources import Local, Remote, Source, first_line
@@ -193,7 +194,7 @@ def _package(protocol: str) -> str:
     """The package behind a protocol, from what fsspec says of it."""
     if protocol.lower() == "webhdfs":
         return "requests"
-    known = fsspec.registry.known_implementations.get(protocol, {}).get("class", protocol)
+    known = known_implementations.get(protocol, {}).get("class", protocol)
     return str(known).partition(".")[0]
 
 
