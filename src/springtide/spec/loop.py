@@ -34,12 +34,15 @@ class Gate:
     """What a candidate must show before it serves: the numbers of production on the same records, less a margin."""
 
     data: str | None = None  # records that are always held out, beside the held-out stream; absolute when read
-    metric: str | None = None  # module:function(model, records); None: the module's own evaluate(records)
-    compare: str = "accuracy"  # the metric that is held against production's
-    margin: float = 0.0  # by how much it may be lower
-    minimum: float | None = None  # below which nothing is promoted, also where nothing is in production
+    scorer: str | None = None  # module:function(module, records); None: the module's own evaluate(records)
+    metric: str = "accuracy"  # what is held against production's
+    better: Literal["higher", "lower"] = "higher"
+    margin: float = 0.0  # by how much it may be worse
+    bound: float | None = None  # what it must reach, also where nothing is in production
     count: int = 20  # records on which it is measured at least
-    slices: Mapping[str, float] = field(default_factory=dict)  # slice -> by how much its metric may be lower
+    slices: tuple[str, ...] = ()  # parts on which it must not be worse either; "*" is all of them
+    slice_margin: float | None = None  # None: as margin
+    slice_count: int = 1
     recent: int = 1000  # of the held-out stream, how many of the latest records are judged on
     every_s: float = 60.0  # between two examinations at least
     resources: Resources = ONE_CORE  # of the process that watches, and judges

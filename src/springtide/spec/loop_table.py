@@ -8,7 +8,7 @@ from typing import Any
 
 from springtide.spec import amounts
 from springtide.spec.errors import UserError
-from springtide.spec.forms import TEXT, WRONG, Choice, Data, Form, Named, Reading, Schema, Text, entries
+from springtide.spec.forms import TEXT, WRONG, Choice, Data, Form, Items, Reading, Schema, Text, entries
 from springtide.spec.loop import Drift, Gate, Loop, Serving, Training
 from springtide.spec.record import Field, Record
 from springtide.spec.table import JOB
@@ -132,19 +132,22 @@ _training = Record(
 _gate = Record(
     (
         Field("data", _path, "A JSONL file of records that are always held out, relative to this file."),
-        Field("metric", _import, "module:function that measures a model on records; else its own evaluate."),
-        Field("compare", _word, "The metric that is held against production's."),
-        Field("margin", _share, "By how much it may be lower than production's."),
-        Field("minimum", _any_number, "Below which nothing is promoted, also where nothing is in production."),
+        Field("scorer", _import, "module:function that scores a module on records; else its own evaluate."),
+        Field("metric", _word, "The metric that is held against production's."),
+        Field("better", Choice({"higher": "higher", "lower": "lower"}), "Which values of it are better."),
+        Field("margin", _share, "By how much it may be worse than production's."),
+        Field("bound", _any_number, "What it must reach, also where nothing is in production."),
         Field("count", _count("records", 20), "On how many records it is measured at least."),
-        Field("slices", Named(amounts.word, _share, "{english: 2%}"), "Slices, and by how much each may be lower."),
+        Field("slices", Items(_word, "[english]", single=True), 'Parts on which it must not be worse; "*": all.'),
+        Field("slice_margin", _share, "By how much it may be worse on one of them; else the margin."),
+        Field("slice_count", _count("records", 5), "On how many records of a part it is measured at least."),
         Field("recent", _count("records", 1000, 10**6), "How many of the latest held-out records are judged on."),
         Field("every", _time, "How far apart two examinations are at least.", attribute="every_s"),
         Field("resources", _of_a_job["resources"], "What the process that watches and judges needs."),
         Field("timeout", _time, "How long one examination may take.", attribute="timeout_s"),
     ),
     lambda values: Gate(),
-    "{minimum: 0.8, margin: 1%}",
+    "{bound: 0.8, margin: 1%}",
 )
 
 _serving = Record(
