@@ -32,6 +32,9 @@ _GROUPS = {
         "retry": ("change", "Submit jobs that failed or were cancelled again."),
         "bid": ("price", "Change what a spot job pays at most, or ask what a bid would have bought."),
     },
+    "Models": {
+        "model": ("model", "Register versions of models, promote them, roll back."),
+    },
     "Look": {
         "ps": ("ps", "List the jobs of the pool and the runs of this machine."),
         "top": ("top", "Watch nodes, jobs and queue live."),

@@ -33,7 +33,7 @@ def scores(module: torch.nn.Module, records: list[Record], scorer: Scorer | None
 
 
 def read(said: Any, count: int, what: str) -> Scores:
-    """Scores out of `{"metrics": ..., "count": n, "slices": {name: {"metrics": ..., "count": n}}}`, or of metrics alone."""
+    """Scores out of `{"metrics": ..., "count": n, "slices": {name: {"metrics": ..., "count": n}}}`, or bare metrics."""
     if not isinstance(said, Mapping):
         raise UserError(
             f"{what} returned {type(said).__name__}; return a dict of metrics, for example {{'accuracy': 0.9}}"
