@@ -18,11 +18,11 @@ from springtide.spec.amounts import memory_text
 from springtide.spec.quantities import bytes_text
 
 USUAL_BYTES = 10 * 2**30  # where a job does not say
-_LEAST_PAUSE_S = 0.25
+_LEAST_PAUSE_S = 0.1
 _PAUSE_PER_WALK = 20.0  # so that walking takes at most a twentieth of one core
 _STIR_BYTES = 16e6  # by which the disk's free space changes when there is something to be found
 _LONGEST_S = 60.0  # without a walk, however still the disk
-_GLANCE_S = 0.25  # between two looks at how full the disk is: half a gigabyte may be written meanwhile
+_GLANCE_S = 0.1  # between two looks at how full the disk is: a hundred megabytes may be written meanwhile
 _FULL_SHARE = 0.02
 _FULL_BYTES = 500e6
 
