@@ -52,6 +52,7 @@ _GROUPS = {
     "On this machine, without a pool": {
         "run": ("run", "Train elastically on this machine (or in the pool, with --pool)."),
         "checkpoints": ("checkpoints", "List and verify checkpoints."),
+        "stream": ("stream", "List, print and fill streams of records."),
         "simulate": ("simulate", "Play a trace of a cluster under one or more policies."),
         "doctor": ("doctor", "Say what this machine offers, and what each lack means."),
     },

@@ -16,7 +16,7 @@ class Lock:
     """An flock on a file of its own, which is made when it is first taken."""
 
     def __init__(self, path: Path) -> None:
-        self._path = path
+        self.path = path
         self._among_threads = threading.Lock()
         self._handle = -1
         _known.add(self)
@@ -63,7 +63,7 @@ class Lock:
 
     def _opened(self) -> int:
         if self._handle < 0:
-            self._handle = os.open(self._path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o666)
+            self._handle = os.open(self.path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o666)
         return self._handle
 
 

@@ -7,7 +7,6 @@ import itertools
 import os
 import threading
 import time
-import zlib
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from pathlib import Path
@@ -16,7 +15,7 @@ from springtide.data.streams import marks, settings
 from springtide.data.streams.marks import Marks
 from springtide.data.streams.partition import Partition, sync_folder
 from springtide.data.streams.reading import Reader
-from springtide.data.streams.stream import Bounds, Record
+from springtide.data.streams.stream import Bounds, Record, partition_of
 from springtide.spec.errors import UserError
 
 
@@ -54,7 +53,7 @@ class LogStream:
             return []
         count = self._marks.partitions
         if partition is None:
-            partition = zlib.crc32(key) % count if key is not None else next(self._turn) % count
+            partition = partition_of(key, count) if key is not None else next(self._turn) % count
         first = self._partition(partition).append(values, key, note)
         return [(partition, first + at) for at in range(len(values))]
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import zlib
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Protocol
@@ -98,6 +99,11 @@ class Damaged(SpringtideError):
         )
         self.partition, self.offset, self.next_offset = partition, offset, next_offset
         self.file, self.position = file, position
+
+
+def partition_of(key: bytes, partitions: int) -> int:
+    """Where records of that key go: the same for both kinds of stream."""
+    return zlib.crc32(key) % partitions
 
 
 def open_stream(url: str, *, create: bool = False, partitions: int = 1, sync: str = "10ms") -> Stream:
