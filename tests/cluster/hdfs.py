@@ -1,0 +1,99 @@
+"""A real HDFS of one name node and one data node, for the time of the tests."""
+
+from __future__ import annotations
+
+import fcntl
+import hashlib
+import os
+import shutil
+import signal
+import subprocess
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import fsspec
+import pytest
+
+HERE = Path(__file__).parent
+KEPT = Path("~/.cache/springtide").expanduser()
+FETCHES_S, STARTS_S = 600.0, 120.0
+USER = "tide"
+
+
+@dataclass(frozen=True)
+class Hdfs:
+    """A cluster that runs: `url` is its root, files are put and removed through `system`."""
+
+    port: int
+    process: subprocess.Popen[str]
+    system: Any
+
+    @property
+    def url(self) -> str:
+        return f"webhdfs://{USER}@localhost:{self.port}"
+
+    def put(self, source: Path, target: str) -> None:
+        """A file, or all files of a folder and those below it."""
+        for path in sorted(source.rglob("*")) if source.is_dir() else [source]:
+            if path.is_file():
+                at = f"{target}/{path.relative_to(source)}" if source.is_dir() else target
+                self.system.makedirs(at.rpartition("/")[0], exist_ok=True)
+                with self.system.open(at, "wb") as out:
+                    out.write(path.read_bytes())
+
+    def stop(self) -> None:
+        """Nobody answers any more, until `go_on`."""
+        self.process.send_signal(signal.SIGSTOP)
+
+    def go_on(self) -> None:
+        self.process.send_signal(signal.SIGCONT)
+
+
+def libraries() -> Path:
+    """The jars, fetched once a machine; skips the test where Java or Maven are missing."""
+    missing = [name for name, command in (("Java", "java"), ("Maven", "mvn")) if shutil.which(command) is None]
+    if missing:
+        pytest.skip(f"a real HDFS needs {' and '.join(missing)} (Debian: apt install default-jdk-headless maven)")
+    pom = HERE / "hdfs_pom.xml"
+    target = KEPT / f"hdfs-{hashlib.sha256(pom.read_bytes()).hexdigest()[:12]}"
+    KEPT.mkdir(parents=True, exist_ok=True)
+    with (KEPT / "hdfs.lock").open("w") as lock:
+        fcntl.flock(lock, fcntl.LOCK_EX)
+        if not target.exists():
+            aside = KEPT / f"{target.name}.new"
+            shutil.rmtree(aside, ignore_errors=True)
+            words = ["mvn", "-q", "-B", "-f", str(pom), "dependency:copy-dependencies", f"-DoutputDirectory={aside}"]
+            done = subprocess.run(words, capture_output=True, text=True, timeout=FETCHES_S, check=False)
+            if done.returncode:
+                pytest.fail(f"Maven could not fetch HDFS:\n{done.stdout[-2000:]}{done.stderr[-2000:]}")
+            aside.rename(target)
+    return target
+
+
+@pytest.fixture(scope="session")
+def hdfs(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Hdfs]:
+    """A cluster of its own for this session; it ends with whoever started it, however that ends."""
+    jars = libraries()
+    folder = tmp_path_factory.mktemp("hdfs")
+    words = [
+        "java", "-Xmx512m", "-XX:+UseSerialGC", "--add-opens", "java.base/java.lang=ALL-UNNAMED",
+        f"-Dhadoop.tmp.dir={folder}", "-cp", f"{jars}/*", str(HERE / "hdfs_cluster.java"), str(folder / "dfs"),
+    ]  # fmt: skip
+    with (folder / "log").open("w") as log:
+        process = subprocess.Popen(
+            words, stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=log, text=True, cwd=folder,
+            env=os.environ | {"HADOOP_USER_NAME": USER},
+        )  # fmt: skip
+    try:
+        assert process.stdout is not None
+        line = process.stdout.readline()
+        if not line.strip().isdigit():
+            pytest.fail(f"HDFS did not start:\n{(folder / 'log').read_text()[-3000:]}")
+        system = fsspec.filesystem("webhdfs", host="localhost", port=int(line), user=USER)
+        yield Hdfs(int(line), process, system)
+    finally:
+        process.kill()
+        process.communicate()
+        shutil.rmtree(folder, ignore_errors=True)
