@@ -19,6 +19,7 @@ if TYPE_CHECKING:
     from springtide.data.columnar import parquet
     from springtide.data.lines import csv, json_lines
     from springtide.data.pictures import images
+    from springtide.data.streams.source import stream
 
 __all__ = [
     "Order",
@@ -32,10 +33,12 @@ __all__ = [
     "json_lines",
     "npy",
     "parquet",
+    "stream",
 ]
 
 # The libraries that read files take 0.3 s to import, and some start threads, which a process that forks must not have.
-_READERS = {"csv": "lines", "json_lines": "lines", "parquet": "columnar", "npy": "arrays", "images": "pictures"}
+_READERS = {"csv": "lines", "json_lines": "lines", "parquet": "columnar", "npy": "arrays", "images": "pictures",
+            "stream": "streams.source"}  # fmt: skip
 
 
 def __getattr__(name: str) -> Any:

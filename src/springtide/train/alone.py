@@ -39,8 +39,8 @@ def write_report(path: str, assembly: Assembly, worker: Worker, step: int, buffe
     report.add({
         "event": "start", "time": first, "name": Path(sys.argv[0]).stem, "run_id": "", "workers": 1, "minimum": 1,
         "maximum": 1, "microbatches": recipe.microbatches, "batch_size": recipe.batch_size,
-        "steps": recipe.course.steps,
-        "steps_per_epoch": assembly.order.count / recipe.batch_size,
+        "steps": worker.arena.last_step(recipe.course.steps),
+        "steps_per_epoch": assembly.order.count / recipe.batch_size or None,
         "parameters": assembly.parameters, "arena_bytes": arena.at.size,
         "resumed_step": 0, "threads": recipe.threads,
     })  # fmt: skip

@@ -16,7 +16,7 @@ from typing import Any
 
 from springtide.spec import SpringtideError
 from springtide.train import futex
-from springtide.train.protocol import BUFFERS, Header, Wish, current
+from springtide.train.protocol import BUFFERS, UNLIMITED, Header, Wish, current
 
 MAGIC = 0x5449_4445_0001
 WORKERS = 64  # rows: living workers, the parked one, and those dying
@@ -65,7 +65,8 @@ class Word:
     WANTED, CHANGES = 20, 21  # workers asked for; memberships so far
     SCRIPT_DONE = 22  # written by the main worker: what follows the loop has run
     BELL, WATCH = 24, 32  # futexes, a cache line each
-    COUNT = 40
+    PLANNED, LAST = 40, 41  # of a stream, plus one: the last step in the step log; the last one that there will be
+    COUNT = 48
 
 
 class Row:
@@ -208,7 +209,15 @@ class Arena:
 
     def wish(self) -> Wish:
         """What the supervisor asks for now."""
-        return Wish(*self.words[Word.GENERATION : Word.STOP + 1].tolist())
+        planned, last = self.words[Word.PLANNED], self.words[Word.LAST]
+        generation, loan, returned, stop = self.words[Word.GENERATION : Word.STOP + 1].tolist()
+        planned, last = planned - 1 if planned else UNLIMITED, last - 1 if last else UNLIMITED
+        return Wish(generation, loan, returned, stop, planned, last)
+
+    def last_step(self, steps: int) -> int:
+        """The last step of a run of at most `steps`, as far as it is known."""
+        last = self.words[Word.LAST]
+        return min(steps, last - 1) if last else steps
 
     def table(self, generation: int) -> _Table:
         """Who does what in that generation."""

@@ -14,6 +14,7 @@ from torch.nn.parameter import UninitializedBuffer, UninitializedParameter
 from torch.optim import Optimizer
 from torch.utils.data import DataLoader, IterableDataset
 
+from springtide.data.streams.source import Source
 from springtide.spec import UserError
 from springtide.train import update
 from springtide.train.course import Schedule
@@ -67,7 +68,9 @@ def check(given: Arguments) -> Arguments:
         threads=_whole("threads", given.threads),
         hang_timeout_seconds=_unless_none(_above, "hang_timeout_seconds", given.hang_timeout_seconds),
     )
-    if (given.epochs is None) == (given.steps is None):
+    if isinstance(given.dataset, Source):
+        _check_stream(given)
+    elif (given.epochs is None) == (given.steps is None):
         raise UserError("give either epochs= or steps=, so that the run knows its end")
     if given.precision not in ("float32", "bfloat16"):
         raise UserError(f"precision={given.precision!r}; write 'float32' or 'bfloat16'")
@@ -134,7 +137,18 @@ def _check_model(model: Any) -> None:
             raise UserError(f"'{name}' of the model has no shape yet; run one batch through the lazy layers before Run")
 
 
+def _check_stream(given: Arguments) -> None:
+    if given.epochs is not None:
+        raise UserError("a stream has no epochs; give steps=, or an end of the stream's own: data.stream(records=...)")
+    if given.sample is not None:
+        raise UserError(f"sample={given.sample} is a share of a set, and a stream has no end; give steps= instead")
+    if given.evaluate is not None and given.evaluate.every == "epoch":
+        raise UserError("a stream has no epochs; give train.Evaluate(..., every=500), in steps, or every='end'")
+
+
 def _check_dataset(dataset: Any) -> None:
+    if isinstance(dataset, Source):
+        return
     wanted = "give a map-style Dataset, with a length and items by number"
     if isinstance(dataset, DataLoader):
         raise UserError("dataset is a DataLoader; give the Dataset itself, the run makes the batches")

@@ -6,13 +6,26 @@ import os
 import sys
 from collections.abc import Callable
 from dataclasses import asdict
+from pathlib import Path
 from typing import Any
 
 from springtide.data.fingerprint import fingerprint
 from springtide.data.order import Order, OrderLike
+from springtide.data.streams.source import Source
 from springtide.spec import UserError
 from springtide.train import arena as arenas
-from springtide.train import arguments, checkpoint, hardware, identity, layout, protocol, randomness, update
+from springtide.train import (
+    arguments,
+    checkpoint,
+    hardware,
+    identity,
+    layout,
+    protocol,
+    randomness,
+    step_log,
+    stream_order,
+    update,
+)
 from springtide.train.arena import Arena, Shape, Word
 from springtide.train.arguments import Arguments
 from springtide.train.course import Settings
@@ -23,6 +36,8 @@ from springtide.train.launch import REPORT, Launch
 from springtide.train.layout import Layout
 from springtide.train.loading import Loader
 from springtide.train.protocol import Course, Kind
+from springtide.train.stream_order import StreamOrder
+from springtide.train.streaming import Streaming
 from springtide.train.update import Updater
 from springtide.train.weights import Weights
 from springtide.train.worker import Worker
@@ -41,7 +56,10 @@ class Assembly:
         self.data = _fingerprint(given.dataset)
         count = arguments.microbatches(given.batch_size, given.microbatches)
         self.order = _order(given, self.data, count)
-        steps = given.steps if given.steps is not None else self.order.steps(given.epochs or 1)
+        self.streaming = Streaming(given, self.order) if isinstance(self.order, StreamOrder) else None
+        steps = given.steps if given.steps is not None else protocol.UNLIMITED
+        if given.steps is None and self.streaming is None:
+            steps = self.order.steps(given.epochs or 1)
         every = given.evaluate.every_steps(self.order.count / given.batch_size, steps) if given.evaluate else 0
         self.settings = Settings(given.schedule, given.optimizer)
         self.layout = self._lay_out()
@@ -68,6 +86,8 @@ class Assembly:
 
             arena, me = joining.join(self)
         job = self._job(arena)
+        if self.streaming is not None and self.launch.role != "alone":
+            self.streaming.follow(Path(self.launch.folder) / step_log.NAME, arena)
         job.on_step, job.on_evaluate = on_step, on_evaluate
         job.weights.bind_constants()
         for parameter in [*self.given.model.parameters(), *job.weights.parameters]:
@@ -83,6 +103,8 @@ class Assembly:
         shape = self.shape()
         arenas.allocate(descriptor, shape)
         arena = Arena(descriptor, shape)
+        if self.streaming is not None:
+            self.streaming.lead(arena, self.recipe.course.steps)
         self.initialise(arena, None)
         return arena
 
@@ -104,7 +126,8 @@ class Assembly:
         step, samples, checksum, skipped = (position.pop(name) for name in ("step", "samples", "checksum", "skipped"))
         arena.write_position(0, step, samples, checksum, skipped, position)
         record = position.get("record", {})
-        header = protocol.first_header(step, 0, self.recipe.course, evaluated=record.get("evaluated") == step)
+        evaluated = record.get("evaluated") == step
+        header = protocol.first_header(step, 0, self.recipe.course, evaluated, arena.wish())
         arena.write_record(1, record)
         arena.write_header(header)
         arena.words[Word.INITIALISED] = 1
@@ -130,11 +153,13 @@ class Assembly:
             "identity": self.identity(),
             "order": {
                 "fingerprint": self.data, "seed": self.recipe.seed, "batch_size": given.batch_size,
-                "microbatches": self.recipe.microbatches, "sample": given.sample, "count": len(given.dataset),
+                "microbatches": self.recipe.microbatches, "sample": given.sample,
+                "count": len(given.dataset) if self.streaming is None else 0,
             },
+            "stream": None if self.streaming is None else self.streaming.description(),
             "course": asdict(self.recipe.course),
             "block_size": self.recipe.block_size,
-            "steps_per_epoch": self.order.count / given.batch_size,
+            "steps_per_epoch": self.order.count / given.batch_size or None,
             "parameters": self.parameters,
             "config": self._config(),
             "hang_timeout_seconds": given.hang_timeout_seconds,
@@ -221,6 +246,7 @@ class Assembly:
             settings=self.settings,
             evaluate=given.evaluate,
             held_out=self._held_out(),
+            streaming=self.streaming,
         )
 
     def _weights(self, arena: Arena) -> Weights:
@@ -367,6 +393,8 @@ def _fingerprint(dataset: Any) -> str:
 
 
 def _order(given: Arguments, data: str, count: int) -> OrderLike:
+    if isinstance(given.dataset, Source):
+        return stream_order.of(given.dataset, data, given.seed, given.batch_size, count)
     own = getattr(given.dataset, "order", None)
     if callable(own) and type(given.dataset).__module__.startswith("springtide."):
         found: OrderLike = own(seed=given.seed, batch_size=given.batch_size, microbatches=count, sample=given.sample)

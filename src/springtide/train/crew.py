@@ -135,6 +135,10 @@ class Crew:
                 arena.words[Word.MAIN] = worker
                 arena.summon(worker)
 
+    def ring(self) -> None:
+        """Wake who waits in a table."""
+        self.arena.ring(self._unique())
+
     def _unique(self) -> int:
         self._rings += 1
         return (self._rings ^ os.getpid() << 12) << 6 | WORKERS - 1

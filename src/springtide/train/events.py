@@ -118,9 +118,10 @@ def microbatches_text(share: float, microbatches: int | None) -> str:
 def _start(event: Event) -> str:
     low, high = event["minimum"], event["maximum"]
     between = "" if low == high else f" ({low} to {high})"
+    known = plural(event["steps"], "step") if event["steps"] is not None else "steps without end"
     resumed = f", resumed from step {event['resumed_step']}" if event.get("resumed_step") else ""
     return (
-        f"{event['name']}: {plural(event['steps'], 'step')} of {plural(event['batch_size'], 'sample')} "
+        f"{event['name']}: {known} of {plural(event['batch_size'], 'sample')} "
         f"({plural(event['microbatches'], 'microbatch', 'microbatches')}), "
         f"{plural(event['workers'], 'worker')}{between}, "
         f"{plural(event['parameters'], 'parameter')}, arena {bytes_text(event['arena_bytes'])}{resumed}"

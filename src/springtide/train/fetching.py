@@ -50,6 +50,11 @@ class Fetch:
         self._counter = _innermost(dataset) if hasattr(_innermost(dataset), "bad") else None
         self._one_at_a_time = threading.Lock()
 
+    def ready(self, group: Group) -> bool:
+        """Whether what these microbatches hold is settled; a guess at what comes next may be too early."""
+        settled = getattr(self._order, "ready", None)
+        return settled is None or all(settled(step) for step, _ in group)
+
     def __call__(self, group: Group) -> Fetched:
         if self._counter is None:
             return Fetched(*self._batch(group))

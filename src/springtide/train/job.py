@@ -15,6 +15,7 @@ from springtide.train.evaluation import Evaluate
 from springtide.train.gradients import Slots
 from springtide.train.layout import Layout
 from springtide.train.loading import Loader
+from springtide.train.streaming import Streaming
 from springtide.train.update import Updater
 from springtide.train.weights import Weights
 
@@ -59,6 +60,7 @@ class Job:
     settings: Settings
     evaluate: Evaluate | None
     held_out: Loader | None
+    streaming: Streaming | None = None
     on_step: list[Callable[[], object]] = field(default_factory=list)
     on_evaluate: list[Callable[[dict[str, float]], object]] = field(default_factory=list)
 

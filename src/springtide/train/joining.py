@@ -82,7 +82,7 @@ def leave(worker: Worker, order: OrderLike, step: int) -> None:
     arena, row = worker.arena, worker.row
     if worker.now.kind != Kind.END and not worker.drained:
         _go()
-    stopped = arena.words[Word.STOP] and not worker.drained and step < worker.job.recipe.course.steps
+    stopped = arena.words[Word.STOP] and not worker.drained and step < arena.last_step(worker.job.recipe.course.steps)
     row[Row.STATE] = State.ENDED
     while True:
         seen = row[Row.WAKE]

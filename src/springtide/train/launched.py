@@ -89,6 +89,10 @@ class Launched:
         manifest = self._manifest() if resume else None
         return manifest.step if manifest else 0
 
+    def resumed_manifest(self) -> Manifest | None:
+        """Of the checkpoint to begin from; None: it begins from nothing."""
+        return self._manifest() if self.resume else None
+
     def evaluated(self) -> int:
         """The last step whose evaluation was told."""
         try:

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import contextlib
 import json
+import math
 import os
 import select
 import signal
@@ -165,7 +166,8 @@ class _Launcher:
     def _steps_per_epoch(self) -> float:
         assert self.arena is not None
         if not self._per_epoch:
-            self._per_epoch = float(self.arena.description()["steps_per_epoch"])
+            told = self.arena.description()["steps_per_epoch"]
+            self._per_epoch = math.inf if told is None else float(told)  # a stream has no epochs
         return self._per_epoch
 
     def _shown_lines(self) -> Iterator[str]:

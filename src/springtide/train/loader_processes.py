@@ -122,7 +122,8 @@ class Processes:
             group, self._urgent = self._urgent, None
             if group is None:
                 taken = {*self._sent, *self._ready}
-                group = next((each for each in self._ahead.upcoming() if each not in taken), ())
+                upcoming = (each for each in self._ahead.upcoming() if each not in taken)
+                group = next((each for each in upcoming if self._fetch.ready(each)), ())
             self._sent.append(group)
             yield group
 

@@ -201,7 +201,8 @@ class _Thread:
                 self._changed.notify_all()
 
     def _next(self) -> Group | None:
-        return next((group for group in self._ahead.upcoming() if group not in self._ready), None)
+        upcoming = (group for group in self._ahead.upcoming() if group not in self._ready)
+        return next((group for group in upcoming if self._fetch.ready(group)), None)
 
 
 def _generators() -> list[Any]:

@@ -2,15 +2,17 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from typing import Any
 
 from springtide.spec import SpringtideError
 from springtide.train import arena as arenas
-from springtide.train import hardware
+from springtide.train import hardware, offsets
 from springtide.train.arena import TABLES, Arena, Shape, Word
 from springtide.train.launched import Launched
 from springtide.train.membership import Membership, Table
-from springtide.train.protocol import NOBODY, Header
+from springtide.train.planner import Task
+from springtide.train.protocol import NOBODY, UNLIMITED, Header
 
 
 def make(launched: Launched, description: dict[str, Any]) -> Arena:
@@ -23,9 +25,24 @@ def make(launched: Launched, description: dict[str, Any]) -> Arena:
     words = arena.words
     words[Word.WANTED], words[Word.MAIN] = launched.start, NOBODY
     words[Word.LAUNCHER], words[Word.LAUNCHER_STARTED] = launched.launcher, launched.launcher_started
+    if description.get("stream") is not None:
+        words[Word.PLANNED] = launched.resumed_step(launched.resume) + 1
     arena.tables[0].write(0, [NOBODY] * shape.blocks, [NOBODY] * shape.chunks)
     arena.describe(description)
     return arena
+
+
+def resumed(task: Task, launched: Launched, arena: Arena) -> Task:
+    """What is to be planned, where the run is by now."""
+    task = replace(task, run_id=launched.run_id, handed_out=arena.words[Word.PLANNED] - 1, began=launched.began)
+    manifest = launched.resumed_manifest()
+    if manifest is None:
+        return task
+    position = manifest.position
+    return replace(
+        task, step=manifest.step, offsets=offsets.kept(manifest) or {}, samples=position.get("samples", 0),
+        checksum=position.get("checksum", 0),
+    )  # fmt: skip
 
 
 def find(launched: Launched, descriptor_size_bytes: int) -> Arena | None:
@@ -51,11 +68,12 @@ def membership(arena: Arena, header: Header | None) -> Membership:
 def start_event(launched: Launched, arena: Arena, resume: str | None) -> dict[str, Any]:
     """What there is to say at the start."""
     description = arena.description()
+    steps = description["course"]["steps"]
     return {
         "event": "start", "name": launched.name, "run_id": launched.run_id, "workers": launched.start,
         "minimum": launched.minimum, "maximum": launched.maximum,
         "microbatches": description["order"]["microbatches"], "batch_size": description["order"]["batch_size"],
-        "steps": description["course"]["steps"], "steps_per_epoch": description["steps_per_epoch"],
+        "steps": steps if steps < UNLIMITED else None, "steps_per_epoch": description["steps_per_epoch"],
         "parameters": description["parameters"], "arena_bytes": arena.at.fixed,
         "resumed_step": launched.resumed_step(resume), "threads": description["config"]["threads"],
     }  # fmt: skip

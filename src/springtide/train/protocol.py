@@ -1,19 +1,21 @@
 """The step protocol: what a worker does next, and what the next tick looks like.
 
-Pure; the model checker walks this very code. A *tick* is one round of the protocol: a training step, or an evaluation
-(which updates nothing). Items of a tick (blocks of microbatches, partials, chunks) have one flag each: the number of
-the last tick for which they are complete. Flags only grow, and an owner changes only when the old one is confirmed
-dead, so a decision made from a slow, torn reading of them is one that an instantaneous reading would have allowed.
+Pure; the model checker walks this very code. A *tick* is one round of the protocol: a training step, an evaluation
+(which updates nothing), or an idle one where the next step is not planned yet (Stream law). Items of a tick (blocks of
+microbatches, partials, chunks) have one flag each: the number of the last tick for which they are complete. Flags only
+grow, and an owner changes only when the old one is confirmed dead, so a decision made from a slow, torn reading of them
+is one that an instantaneous reading would have allowed.
 """
 
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from enum import IntEnum
 
 BUFFERS = 3
 NOBODY = -1
+UNLIMITED = 1 << 62  # steps
 
 
 class Kind(IntEnum):
@@ -22,6 +24,7 @@ class Kind(IntEnum):
     TRAIN = 1
     EVALUATE = 2
     END = 3
+    IDLE = 4  # has no microbatch; its chunk 0 is held back until there is something to go on for
 
 
 @dataclass(frozen=True, slots=True)
@@ -47,6 +50,8 @@ class Wish:
     loan: int = 0  # newest loan asked for
     returned: int = 0  # newest loan given back
     stop: int = 0  # end before the next step
+    planned: int = UNLIMITED  # the last step that the step log holds
+    end: int = UNLIMITED  # the last step, once it is known
 
 
 @dataclass(frozen=True, slots=True)
@@ -57,7 +62,11 @@ class Course:
     evaluate_every: int = 0
 
     def evaluates_after(self, step: int) -> bool:
-        return self.evaluate_every > 0 and step > 0 and (step % self.evaluate_every == 0 or step == self.steps)
+        return self.evaluate_every > 0 and step > 0 and (step % self.evaluate_every == 0 or step >= self.steps)
+
+    def until(self, end: int) -> Course:
+        """The same, ending there at the latest."""
+        return self if end >= self.steps else Course(end, self.evaluate_every)
 
 
 @dataclass(frozen=True, slots=True)
@@ -127,10 +136,11 @@ def next_action(
     partial_flags: Sequence[int] | None,
     chunk_flags: Sequence[int],
     fused: bool = False,
+    held: bool = False,
 ) -> Action:
-    """What worker `me` does next in tick `now`.
+    """What worker `me` does next in tick `now`. `held`: it idles, so chunk 0 and with it the next tick have time.
 
-    `block_flags` are those of the tick's kind (blocks, or held-out microbatches); item i belongs to
+    `block_flags` are those of the tick's kind (blocks, held-out microbatches, or none); item i belongs to
     `block_owner[i % len(block_owner)]`. `partial_flags` is None where the update needs no global quantity.
     """
     # Owners before flags: what was handed to me carries all the flags that its dead owner ever set.
@@ -151,7 +161,7 @@ def next_action(
         if min(partial_flags) < tick:
             return Wait()
     for chunk, flag in enumerate(chunk_flags):
-        if flag < tick and chunk_owners[chunk] == me:
+        if flag < tick and chunk_owners[chunk] == me and (chunk or not held):
             return Update(chunk)
     return Wait()
 
@@ -164,10 +174,12 @@ def _neighbours(blocks: list[int]) -> tuple[int, ...]:
     return tuple(blocks[:end])
 
 
-def first_header(step: int, buffer: int, course: Course, evaluated: bool) -> Header:
+def first_header(step: int, buffer: int, course: Course, evaluated: bool, wish: Wish | None = None) -> Header:
     """The header of tick 1 for a state at `step` that lies in `buffer` (0 for a new run)."""
-    tick = Header(0, Kind.TRAIN, step, 0, buffer, buffer, NOBODY, 0, 0)
-    return _enter(tick, course, evaluated or not course.evaluates_after(step), stop=False, read=buffer, lent=NOBODY)
+    wish = wish or Wish()
+    tick, course = Header(0, Kind.TRAIN, step, 0, buffer, buffer, NOBODY, 0, 0), course.until(wish.end)
+    evaluated = evaluated or not course.evaluates_after(step)
+    return _enter(tick, course, evaluated, wish.planned, stop=False, read=buffer, lent=NOBODY)
 
 
 def following(now: Header, wish: Wish, course: Course, *, stop: bool = False) -> Header:
@@ -182,17 +194,26 @@ def following(now: Header, wish: Wish, course: Course, *, stop: bool = False) ->
     if wish.loan > loan and lent == NOBODY:
         lent, loan, lent_step = read, wish.loan, now.step
     done = Header(now.tick, now.kind, now.step, max(now.generation, wish.generation), read, read, lent, loan, lent_step)
-    evaluated = now.kind == Kind.EVALUATE or not course.evaluates_after(now.step)
-    return _enter(done, course, evaluated, stop=stop or bool(wish.stop), read=read, lent=lent)
+    course = course.until(wish.end)
+    looked = now.kind == Kind.IDLE and now.step % max(1, course.evaluate_every) == 0  # before it became idle
+    evaluated = now.kind == Kind.EVALUATE or looked or not course.evaluates_after(now.step)
+    return _enter(done, course, evaluated, wish.planned, stop=stop or bool(wish.stop), read=read, lent=lent)
 
 
-def _enter(done: Header, course: Course, evaluated: bool, *, stop: bool, read: int, lent: int) -> Header:
+def idles(now: Header, wish: Wish, course: Course) -> bool:
+    """Whether an idle tick has nothing to go on for: the next one would be the same."""
+    return now.kind == Kind.IDLE and replace(following(now, wish, course), tick=now.tick) == now
+
+
+def _enter(done: Header, course: Course, evaluated: bool, planned: int, *, stop: bool, read: int, lent: int) -> Header:
     """The tick after `done`, where `done` names the state reached and `evaluated` says whether it was looked at."""
     free = min(buffer for buffer in range(BUFFERS) if buffer not in (read, lent))
     if not evaluated:
         kind, step = Kind.EVALUATE, done.step
     elif stop or done.step >= course.steps:
         kind, step = Kind.END, done.step
+    elif done.step >= planned:
+        kind, step = Kind.IDLE, done.step
     else:
         kind, step = Kind.TRAIN, done.step + 1
     return Header(done.tick + 1, kind, step, done.generation, read, free, lent, done.loan, done.lent_step)

@@ -18,6 +18,7 @@ from springtide.train.course import Schedule
 from springtide.train.evaluation import Evaluate
 from springtide.train.guard import guarded
 from springtide.train.launch import Launch
+from springtide.train.protocol import UNLIMITED
 from springtide.train.worker import Batches, Worker
 
 __all__ = ["Run"]
@@ -130,9 +131,11 @@ class Run:
         return 0 if self._worker is None else self._worker.at.step
 
     @property
-    def steps(self) -> int:
-        """How many there will be."""
-        return self._assembly.recipe.course.steps
+    def steps(self) -> int | None:
+        """How many there will be; None while the end of a stream is not known."""
+        steps = self._assembly.recipe.course.steps
+        known = steps if self._worker is None else self._worker.arena.last_step(steps)
+        return None if known == UNLIMITED else known
 
     @property
     def epoch(self) -> float:

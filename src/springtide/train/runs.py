@@ -12,7 +12,7 @@ from springtide.spec import Refused, UserError, home
 from springtide.train import control, process
 from springtide.train.arena import MAGIC, WORKERS, Arena, Row, Shape, State, Word
 from springtide.train.launched import FILE, Launched
-from springtide.train.protocol import Kind
+from springtide.train.protocol import UNLIMITED, Kind
 
 _NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,99}\Z")
 
@@ -114,7 +114,7 @@ def _row(launched: Launched) -> dict[str, Any]:
         supervisor=arena.words[Word.SUPERVISOR] or None,
         workers=workers(arena),
         M=description["order"]["microbatches"],
-        steps=description["course"]["steps"],
+        steps=_known(arena.last_step(description["course"]["steps"])),
     )
     if now is not None:
         row["step"] = now.step - (now.kind == Kind.TRAIN)
@@ -122,6 +122,11 @@ def _row(launched: Launched) -> dict[str, Any]:
             row["loss"] = record.loss
     os.close(arena.descriptor)
     return row
+
+
+def _known(steps: int) -> int | None:
+    """None: a stream whose end nobody knows."""
+    return steps if steps < UNLIMITED else None
 
 
 def _last(path: Path) -> dict[str, Any]:

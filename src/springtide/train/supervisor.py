@@ -20,7 +20,7 @@ from pathlib import Path
 from typing import Any
 
 from springtide.spec import Refused, SpringtideError
-from springtide.train import membership, opening, process
+from springtide.train import membership, opening, planner, process, protocol
 from springtide.train.alone import compare
 from springtide.train.arena import WORKERS, Arena, Word
 from springtide.train.control import Channel, Message
@@ -28,7 +28,8 @@ from springtide.train.crew import Crew
 from springtide.train.inventory import Inventory
 from springtide.train.keeper import Keeper
 from springtide.train.launched import Launched
-from springtide.train.protocol import Header, Kind
+from springtide.train.planning import Planning
+from springtide.train.protocol import Course, Header, Kind
 from springtide.train.starter import Starter
 from springtide.train.tensors import digest
 
@@ -45,6 +46,9 @@ class Supervisor:
         self.starter = Starter(launched)
         self.crew: Crew | None = None
         self.keeper: Keeper | None = None
+        self.planning: Planning | None = None  # of a run on a stream
+        self._course = Course(0)
+        self._stopping_for: SpringtideError | None = None  # why it ends before its last step
         self.selector = selectors.DefaultSelector()
         self._listener = socket.socket(fileno=listener)
         self._listener.setblocking(False)
@@ -105,6 +109,8 @@ class Supervisor:
             return
         crew.arena.words[Word.SUPERVISOR_BEAT] = time.monotonic_ns()
         crew.report_losses(now)
+        if self.planning is not None:
+            self._hand_out(self.planning, crew)
         header = crew.arena.now()
         if header is None or self._over:
             return
@@ -115,6 +121,21 @@ class Supervisor:
             crew.look_after(now)
             crew.measure(now)
             self._keep(crew, header, now)
+            if header.kind == Kind.IDLE and not protocol.idles(header, crew.arena.wish(), self._course):
+                crew.ring()
+
+    def _hand_out(self, planning: Planning, crew: Crew) -> None:
+        """Let the workers have the steps that are in the step log by now."""
+        words = crew.arena.words
+        planning.reached(crew.step)
+        for message in planning.sentences():
+            self.tell({"event": "warning", "message": message})
+        words[Word.PLANNED] = max(words[Word.PLANNED], planning.planned + 1)
+        if planning.last is not None:
+            words[Word.LAST] = planning.last + 1
+        if planning.failure is not None and self._stopping_for is None:
+            self._stopping_for = planning.failure
+            self._stop("failed", str(planning.failure))
 
     def _follow(self, crew: Crew, header: Header) -> None:
         """Take notice of adopted tables, evaluations, and the end."""
@@ -160,7 +181,7 @@ class Supervisor:
         assert self.keeper is not None
         arena, words, step = crew.arena, crew.arena.words, crew.step
         drained = words[Word.DRAINED] == header.tick
-        stopped = bool(words[Word.STOP]) and not drained and step < arena.description()["course"]["steps"]
+        stopped = bool(words[Word.STOP]) and not drained and step < arena.last_step(self._course.steps)
         if words[Word.AUDITED] != step + 1:
             return
         if not words[Word.FINISHED]:
@@ -173,7 +194,9 @@ class Supervisor:
             words[Word.FINISHED] = 1
             for worker in range(WORKERS):
                 arena.summon(worker)
-        if stopped or self._script_done(crew):
+        if stopped and self._stopping_for is not None:
+            self._conclude("failed", str(self._stopping_for))
+        elif stopped or self._script_done(crew):
             self._conclude("stopped" if stopped else "done", "")
 
     def _script_done(self, crew: Crew) -> bool:
@@ -203,6 +226,8 @@ class Supervisor:
     def _conclude(self, kind: str, message: str) -> None:
         """End everything, and say how it ended."""
         self._over = True
+        if kind == "failed" and self._stopping_for is not None:
+            self._exit = self._stopping_for.exit_code
         if self.crew is not None:
             self.crew.end()
             self._result = self._result or self._kept_result()
@@ -308,6 +333,11 @@ class Supervisor:
         self.keeper = Keeper(arena, self.launched, self.tell)
         self.crew = Crew(self.launched, arena, self.starter, self.selector, self.tell, self._fail)
         self.crew.statuses.update(self._statuses)
+        description = arena.description()
+        self._course = Course(**description["course"])
+        task = planner.task_of(description, self.launched.folder)
+        if task is not None:
+            self.planning = Planning(opening.resumed(task, self.launched, arena), self._wake)
         threading.Thread(target=self._listen_to_bell, args=(arena,), daemon=True).start()
 
     def _take_over(self, arena: Arena) -> None:
@@ -329,6 +359,10 @@ class Supervisor:
         words[Word.SUPERVISOR_BEAT] = time.monotonic_ns()
         words[Word.SUPERVISOR], words[Word.SUPERVISOR_STARTED] = os.getpid(), process.started(os.getpid())
 
+    def _wake(self) -> None:
+        with contextlib.suppress(BlockingIOError):
+            os.write(self._bell_write, b"!")
+
     def _listen_to_bell(self, arena: Arena) -> None:
         """Turn the arena's futex into something that can be selected; steps of a millisecond must not wake it each
         time.
@@ -336,8 +370,7 @@ class Supervisor:
         pause = threading.Event()
         while True:
             watch = arena.watch()
-            with contextlib.suppress(BlockingIOError):
-                os.write(self._bell_write, b"!")
+            self._wake()
             arena.look_on(watch)
             pause.wait(BELL_SECONDS)
 

@@ -10,7 +10,7 @@ import inspect
 import os
 import sys
 import time
-from collections.abc import Generator
+from collections.abc import Callable, Generator
 from contextlib import AbstractContextManager
 from dataclasses import dataclass
 from functools import partial
@@ -114,6 +114,11 @@ class Worker:
     def _next_action(self, now: Header) -> protocol.Action:
         arena, table = self.arena, self.arena.table(now.generation)
         training = now.kind == Kind.TRAIN
+        if now.kind == Kind.IDLE:
+            held = protocol.idles(now, arena.wish(), self.job.recipe.course)
+            return protocol.next_action(
+                self.me, now, table.blocks, table.chunks, (), (), None, arena.chunk_flags, held=held
+            )
         return protocol.next_action(
             self.me,
             now,
@@ -137,7 +142,7 @@ class Worker:
         self._ring()
         if before.tick and self.main:
             self._call_hooks(before, now)
-        if now.kind != Kind.EVALUATE:
+        if now.kind in (Kind.TRAIN, Kind.END):
             self.job.settings.enter(now.step, lambda: self._travelling(now))
         if now.kind == Kind.TRAIN:
             self.at.step = now.step
@@ -161,8 +166,11 @@ class Worker:
 
     def _call_hooks(self, before: Header, now: Header) -> None:
         """The user's own, in the main worker, with the model as the tick left it."""
-        job, found = self.job, {} if before.kind == Kind.TRAIN else self.metrics()
-        hooks = job.on_step if before.kind == Kind.TRAIN else [partial(call, found) for call in job.on_evaluate]
+        job, hooks = self.job, list[Callable[[], object]]()
+        if before.kind == Kind.TRAIN:
+            hooks = job.on_step
+        elif before.kind == Kind.EVALUATE:
+            hooks = [partial(call, self.metrics()) for call in job.on_evaluate]
         if not hooks:
             return
         job.weights.bind(now.read, now.tick)
@@ -184,12 +192,16 @@ class Worker:
             return
         owners = self.arena.table(now.generation).blocks
         mine = [m for b, owner in enumerate(owners) if owner == self.me for m in self.job.recipe.of(b)]
-        steps = [now.step] + ([now.step + 1] if now.step < self.job.recipe.course.steps else [])
+        last = self.arena.last_step(self.job.recipe.course.steps)
+        steps = [now.step] + ([now.step + 1] if now.step < last else [])
         self.job.loader.expect([(step, m) for step in steps for m in mine], fused=not self.job.recipe.exact)
 
     def _wait(self, now: Header, bell: int, seen: int) -> bool:
         """Sleep until something changes. False: this worker is no longer wanted."""
         table = self.arena.table(now.generation)
+        if self.alone and self.job.streaming is not None and now.kind == Kind.IDLE:
+            self.job.streaming.plan(now.step)
+            return True
         if self.alone or table.names(self.me):
             self.arena.sleep(bell)
             return True
@@ -333,7 +345,7 @@ class Worker:
     def _update(self, now: Header, chunk: int) -> None:
         if now.kind == Kind.EVALUATE:
             self._examiner.keep_best(now, chunk)
-        else:
+        elif now.kind == Kind.TRAIN:
             self.job.updater.carry(chunk, now.read, now.write)
             if not self._skipped():
                 present = self._reduce(now, chunk)
@@ -376,10 +388,12 @@ class Worker:
             loss = sums.loss / sums.weight if sums.weight else float("nan")
             arena.write_step(StepRecord(now.step, time.time(), loss, workers, sums.samples, now.generation, skipped))
             self._owed = now.step
-        else:
+        elif now.kind == Kind.EVALUATE:
             record = self._examiner.verdict(now)
             arena.write_record(1 - parity, record)
             stop = bool(record["stop"])
+        elif self.job.evaluate is not None:
+            arena.carry_record(parity)
         arena.write_header(protocol.following(now, arena.wish(), self.job.recipe.course, stop=stop))
 
     def _write_position(self, now: Header, sums: _Sums) -> None:
@@ -387,6 +401,9 @@ class Worker:
         more = self.job.settings.leave()
         if self.job.evaluate is not None:
             more["record"] = self.arena.record(now.tick % 2)
+        if self.job.streaming is not None:
+            before = self.arena.travelling(now.read).get("offsets")
+            more["offsets"] = self.job.streaming.order.offsets(now.step, before)
         self.arena.write_position(
             now.write, now.step, samples + sums.samples, checksum + sums.checksum, skipped + sums.skipped, more
         )

@@ -1,0 +1,54 @@
+"""A run on a stream as a worker holds it: where its order comes from, and, where nobody leads, the planning too."""
+
+from __future__ import annotations
+
+import os
+import sys
+import time
+from dataclasses import asdict
+from pathlib import Path
+from typing import Any
+
+from springtide.data.streams.source import Source
+from springtide.train.arena import Arena, Word
+from springtide.train.arguments import Arguments
+from springtide.train.planner import Planner, Task
+from springtide.train.stream_order import StreamOrder
+
+
+class Streaming:
+    """See the module. Under `tide run` the supervisor plans; alone, the worker does whenever it has nothing to do."""
+
+    def __init__(self, given: Arguments, order: StreamOrder) -> None:
+        assert isinstance(given.dataset, Source)
+        self.rules, self.order = given.dataset.rules, order
+        self._planner: Planner | None = None
+        self._arena: Arena | None = None
+
+    def description(self) -> dict[str, Any]:
+        """For whoever plans."""
+        return asdict(self.rules)
+
+    def follow(self, log: Path, arena: Arena) -> None:
+        """Take the steps from that log, as far as the arena says that it is durable."""
+        self.order.follow(log, lambda: arena.words[Word.PLANNED] - 1)
+
+    def lead(self, arena: Arena, steps: int) -> None:
+        """Plan here, in a log that ends with this process. UserError: there is no such stream."""
+        log = Path(f"/proc/self/fd/{os.memfd_create('steps', os.MFD_CLOEXEC)}")
+        task = Task(self.rules, self.order.batch_size, steps, log, "", began=time.time())
+        self._planner = Planner(task, lambda what: print(f"tide: {what}", file=sys.stderr, flush=True))
+        self._arena = arena
+        arena.words[Word.PLANNED] = 1
+        self.follow(log, arena)
+        self.plan(0)
+
+    def plan(self, reached: int) -> None:
+        """Plan what follows that step; where there is nothing to plan, wait for it a while."""
+        assert self._planner is not None and self._arena is not None
+        if not self._planner.advance(reached):
+            self._planner.wait()
+        words = self._arena.words
+        words[Word.PLANNED] = self._planner.planned + 1
+        if self._planner.last is not None:
+            words[Word.LAST] = self._planner.last + 1
