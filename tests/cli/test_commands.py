@@ -20,8 +20,8 @@ from springtide.spec.quantities import Blow, Every, Range
 
 COMMANDS = (
     "up", "down", "status", "node", "submit", "resize", "pause", "resume", "stop", "cancel", "retry", "bid", "ps",
-    "top", "logs", "explain", "events", "usage", "price", "team", "token", "secret", "run", "checkpoints", "stream", "simulate",
-    "doctor", "schema", "completion", "version",
+    "top", "logs", "explain", "events", "usage", "price", "team", "token", "secret", "run", "checkpoints", "stream",
+    "simulate", "doctor", "schema", "completion", "version",
 )  # fmt: skip
 SECOND_WORDS = (
     "node list", "node drain", "node undrain", "team list", "team set", "token new", "token list", "token revoke",
