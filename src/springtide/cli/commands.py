@@ -34,6 +34,7 @@ _GROUPS = {
     },
     "Models": {
         "model": ("model", "Register versions of models, promote them, roll back."),
+        "serve": ("serve", "Serve models on this machine, without a pool."),
     },
     "Look": {
         "ps": ("ps", "List the jobs of the pool and the runs of this machine."),
@@ -67,7 +68,7 @@ _ELSEWHERE = {  # what other tools call it
     **dict.fromkeys(("kill", "delete", "rm", "scancel"), "cancel"),
     **dict.fromkeys(("ls", "list", "jobs", "squeue"), "ps"),
     **dict.fromkeys(("apply", "create", "sbatch"), "submit"),
-    **dict.fromkeys(("start", "serve", "init"), "up"),
+    **dict.fromkeys(("start", "init"), "up"),
     **dict.fromkeys(("shutdown", "halt"), "down"),
     **dict.fromkeys(("describe", "why"), "explain"),
     **dict.fromkeys(("scale",), "resize"),

@@ -98,7 +98,7 @@ def _serving(job: Job, at: Path) -> tuple[str, ...]:
     """Words for the model server. It is told where models lie, since its environment does not say."""
     words = ["--model", str(job.model), "--registry", str(models()), "--admin", str(at / "admin.sock")]
     words += ["--threads", str(max(1, int(job.resources.cpu)))]
-    words += ["--port", str(job.port)] if job.listen == "own" else []
+    words += ["--port", str(job.port), "--shared-port"] if job.listen == "own" else []
     words += ["--requests", job.requests] if job.requests is not None else []
     return tuple(words)
 
