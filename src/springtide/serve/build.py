@@ -59,7 +59,7 @@ def _built(folder: Path, recipe: Recipe, what: str) -> Any:
         return function(**recipe.config)
     except SpringtideError:
         raise
-    except Exception as error:
+    except (Exception, SystemExit) as error:
         raise SpringtideError(f"{what} cannot be built by {recipe.build}: {place_of(error, folder)}") from error
 
 
@@ -73,7 +73,7 @@ def _check_config(function: Any, recipe: Recipe, what: str) -> None:
         return
 
 
-def place_of(error: Exception, folder: Path) -> str:
+def place_of(error: BaseException, folder: Path) -> str:
     """What went wrong, and in which line of the version's own code."""
     import traceback
 

@@ -189,7 +189,7 @@ def _scores(words: argparse.Namespace) -> Scores:
         return scoring.scores(module, records, scorer, words.scorer or f"evaluate of {what}")
     except SpringtideError:
         raise
-    except Exception as error:
+    except (Exception, SystemExit) as error:
         raise UserError(f"{what} cannot be evaluated: {build.place_of(error, path)}") from error
 
 

@@ -53,7 +53,8 @@ class _Loader(SourceFileLoader):
         root = fullname.partition(".")[0]
         tree = ast.parse(self.get_data(self.path), self.path)
         own = {path.stem for place in sys.modules[root].__path__ for path in Path(place).iterdir()}
-        code: CodeType = compile(_Renamed(root, own).visit(tree), self.path, "exec", dont_inherit=True)
+        renamed = ast.fix_missing_locations(_Renamed(root, own).visit(tree))
+        code: CodeType = compile(renamed, self.path, "exec", dont_inherit=True)
         return code
 
 
