@@ -55,9 +55,11 @@ def events(name: str | None, follow: bool, team: str | None, lines: str, as_json
 @click.argument("name", metavar="JOB", shell_complete=job_names)
 @as_json
 def explain(name: str, as_json: bool) -> None:
-    """Say why JOB is as it is, what was decided about it of late, and what would change it."""
+    """Say why JOB (or a loop) is as it is, what was decided about it of late, and what would change it."""
+    from springtide.cli import loop
+
     client = asking.pool()
-    told = client.explain(_job(name, client))
+    told = loop.explained(name, client) if loop.known(name) else client.explain(_job(name, client))
     if as_json:
         asking.say_json(told)
     else:

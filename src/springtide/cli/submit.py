@@ -17,6 +17,7 @@ from springtide.cli.words import as_json
 from springtide.spec.errors import UserError
 
 if TYPE_CHECKING:
+    from springtide.spec.files import JobFile
     from springtide.spec.job import Job
 
 _EPILOG = (
@@ -64,11 +65,18 @@ class SubmitCommand(click.Command):
 def submit(files: tuple[str, ...], dry_run: bool, wait: bool, as_json: bool, **said: Any) -> int:
     """Put the jobs of FILE... into the pool, all or none; a job of that name is changed to what is written."""
     command = click.get_current_context().meta["springtide.command"]
-    jobs = _from_words(command, said) if said["name"] or command is not None else read(files, said)
+    of_words = said["name"] or command is not None
+    found = [] if of_words else read_files(files, said)
+    jobs = _from_words(command, said) if of_words else [job for file in found for job in file.jobs]
     if files and said["name"]:
         raise UserError(f"--name belongs to a command behind --, and {files[0]} is a file; write one of the two")
-    client = asking.pool()
-    answer = client.submit(jobs, dry_run=dry_run, forecast=len(jobs) <= _MOST_FORETOLD)
+    client, foretold = asking.pool(), len(jobs) <= _MOST_FORETOLD
+    if any(file.loops for file in found):
+        from springtide.pool import circle_opening
+
+        answer = circle_opening.submit(client, found, jobs, dry_run=dry_run, forecast=foretold)
+    else:
+        answer = client.submit(jobs, dry_run=dry_run, forecast=foretold)
     if as_json and not wait:
         asking.say_json(answer)
     elif not as_json:
@@ -96,7 +104,12 @@ def tell(answer: dict[str, Any], dry_run: bool) -> None:
 
 def read(files: Sequence[str], said: dict[str, Any]) -> list[Job]:
     """The jobs of all files, with `--team` and `--priority`. UserError: every fault of every file, a line for each."""
-    from springtide.spec.files import JobFile, job_file
+    return [job for file in read_files(files, said) for job in file.jobs]
+
+
+def read_files(files: Sequence[str], said: dict[str, Any]) -> list[JobFile]:
+    """The files with their jobs and loops. UserError as `read`."""
+    from springtide.spec.files import job_file
 
     if not files:
         raise UserError("FILE is missing; write tide submit jobs.yaml, or tide submit --name count -- COMMAND")
@@ -110,13 +123,20 @@ def read(files: Sequence[str], said: dict[str, Any]) -> list[Job]:
             faults.append(str(error))
     places: dict[str, str] = {}
     for file in found:
-        for job in file.jobs:
-            if job.name in places:
-                faults.append(f'{file.place(job.name)}: "{job.name}" is the name of another job, at {places[job.name]}')
-            places.setdefault(job.name, file.place(job.name))
+        for name in [job.name for job in file.jobs] + [loop.name for loop in file.loops]:
+            if name in places:
+                faults.append(f'{file.place(name)}: "{name}" is the name of another job, at {places[name]}')
+            places.setdefault(name, file.place(name))
     if faults:
         raise UserError("\n".join(faults))
-    return [overridden(job, said) for file in found for job in file.jobs]
+    return [_overridden(file, said) for file in found]
+
+
+def _overridden(file: JobFile, said: dict[str, Any]) -> JobFile:
+    if file.loops and said["priority"]:
+        raise UserError(f"--priority: {file.where} has a loop, whose parts are of several classes; write them there")
+    loops = tuple(replace(loop, team=said["team"] or loop.team) for loop in file.loops)
+    return replace(file, jobs=tuple(overridden(job, said) for job in file.jobs), loops=loops)
 
 
 def overridden(job: Job, said: dict[str, Any]) -> Job:

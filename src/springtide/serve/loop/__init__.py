@@ -2,6 +2,6 @@
 
 Imports what is below `serve`, and the standard library. Begin with `circle` (what is kept) and `advance` (what becomes
 of it when something happened, and what is due); `expansion` makes the pool jobs of a loop, `holdout` says which records
-are never trained on, `joining` brings a correction to its request, `drift` watches inputs and answers, `telling` says
-all of it in sentences. `pool/circle.py` carries it out.
+are never trained on, `drift` watches inputs and answers, `telling` says all of it in sentences. `pool/circle.py`
+carries it out.
 """

@@ -1,9 +1,9 @@
 """Whether what comes in, and how often the answers are right, is still as it was. Pure, of bounded memory.
 
-Inputs: the population stability index of each numeric field, over tenths of the reference (S. Lewis, An Introduction to
-Credit Scoring, 1992; N. Siddiqi, Credit Risk Scorecards, 2006: from 0.1 on moderate, from 0.25 on major). Two samples of
-n and m records of one kind differ by about 9 (1/n + 1/m) by chance alone, which is taken off (B. Yurdakul, Statistical
-Properties of Population Stability Index, 2018).
+Inputs: the population stability index of each numeric field over tenths of the reference (E. M. Lewis, An Introduction
+to Credit Scoring, 1992; N. Siddiqi, Credit Risk Scorecards, 2006: from 0.1 on moderate, from 0.25 on major). Two
+samples of n and m records of one kind differ by about 9 (1/n + 1/m) by chance alone, which is taken off (B. Yurdakul,
+Statistical Properties of Population Stability Index, 2018).
 
 Accuracy: the test of Page and Hinkley for a fall of a mean (E. S. Page, Continuous Inspection Schemes, Biometrika 41,
 1954; J. Gama et al., A Survey on Concept Drift Adaptation, ACM Computing Surveys 46, 2014).
@@ -86,6 +86,13 @@ class Window:
                 self._fields[name] = deque(maxlen=self._size)
             if name in self._fields:
                 self._fields[name].append(value)
+
+    @classmethod
+    def of(cls, values: Mapping[str, Sequence[float]], size: int) -> Window:
+        """A window that holds these."""
+        found = cls(size)
+        found._fields = {name: deque(some, maxlen=size) for name, some in list(values.items())[:MOST_FIELDS]}
+        return found
 
     def values(self) -> dict[str, list[float]]:
         """Field -> its values, of those that have enough."""

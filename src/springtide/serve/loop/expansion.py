@@ -83,7 +83,7 @@ def _watching(loop: Loop, ground: Ground, part: str, module: str, resources: Res
     told = {"TIDE_HOME": str(ground.home), "TIDE_POOL": ground.pool, "PYTHONDONTWRITEBYTECODE": "1"}
     return Job(
         kind=Kind.STREAM, name=loop.job(part), team=loop.team, priority=Priority.STANDARD, replicas=Range(1, 1),
-        resources=resources, command=("python", "-m", module, str(ground.places(loop).folder)), environment=told,
+        resources=resources, command=("python", "-P", "-m", module, str(ground.places(loop).folder)), environment=told,
         folder=loop.folder, python=loop.python, labels=_labels(loop),
     )  # fmt: skip
 

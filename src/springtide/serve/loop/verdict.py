@@ -5,6 +5,7 @@ from __future__ import annotations
 from dataclasses import replace
 
 from springtide.serve import judging
+from springtide.serve.loop import parts
 from springtide.serve.loop.circle import Outcome, Verdict
 from springtide.spec.loop import Loop
 
@@ -12,10 +13,11 @@ from springtide.spec.loop import Loop
 def rule(loop: Loop, data: str) -> judging.GateRule:
     """The gate's rule of a loop; `data` is the file that both are judged on."""
     said = loop.gate
+    fixed = (parts.FIXED,) if said.data is not None else ()
     return judging.GateRule(
         data=data, metric=said.metric, margin=said.margin, better=said.better, least_count=said.count,
-        slices=said.slices, slice_margin=said.slice_margin, slice_least_count=said.slice_count, bound=said.bound,
-        scorer=said.scorer,
+        slices=(*said.slices, *fixed), slice_margin=said.slice_margin, slice_least_count=said.slice_count,
+        bound=said.bound, scorer=parts.SCORER,
     )  # fmt: skip
 
 
