@@ -119,7 +119,7 @@ def test_what_cannot_be_evaluated_is_a_sentence(
         ({"metrics": [1]}, "metrics that are no numbers"),
         ({"metrics": {}, "count": -1}, "returned -1 as its count"),
         ({"metrics": {}, "count": 1.5}, r"returned 1\.5 as its count"),
-        ({"metrics": {}, "slices": []}, "slices is list; return a dict"),
+        ({"metrics": {}, "slices": ["de"]}, "slices is list; return a dict"),
         ({"metrics": {}, "slices": {"de": {"metrics": {}}}}, "the slice 'de' needs metrics and count"),
     ],
 )
