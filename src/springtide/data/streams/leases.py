@@ -46,6 +46,11 @@ class Leases:
                     lock.close()
         return gained, given
 
+    def give_all(self) -> None:
+        """Hold nothing, until `settle` is called again."""
+        for partition in list(self.held):
+            self._give(partition)
+
     def _give(self, partition: int) -> None:
         lock = self.held.pop(partition)
         lock.release()
@@ -73,8 +78,7 @@ class Leases:
         return taken
 
     def close(self) -> None:
-        """Give back all."""
-        for partition in list(self.held):
-            self._give(partition)
+        """Give back all, and leave."""
+        self.give_all()
         self._seat.release()
         self._seat.close()

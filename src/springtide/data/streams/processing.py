@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import hashlib
 import json
+import sys
 import time
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
@@ -20,7 +21,7 @@ from springtide.data.streams import notes
 from springtide.data.streams.join import Join
 from springtide.data.streams.leases import Leases
 from springtide.data.streams.sinks import Sink, open_sink
-from springtide.data.streams.stream import Expired, Record, Stream, open_stream
+from springtide.data.streams.stream import Away, Bounds, Expired, Record, Stream, open_stream
 from springtide.spec.errors import SpringtideError, UserError
 from springtide.spec.home import home
 
@@ -97,6 +98,26 @@ class _Rules:
         return lambda record: function(decoder(record.value)), 0
 
 
+class _Clock:
+    """When what was done last, and what was said."""
+
+    def __init__(self) -> None:
+        self.worked_s, self._looked_s, self._said = time.monotonic(), 0.0, ""
+
+    def is_time(self) -> bool:
+        """To look who else is there."""
+        if time.monotonic() - self._looked_s < _LOOK_ROUND_S:
+            return False
+        self._looked_s = time.monotonic()
+        return True
+
+    def missed(self, error: Away) -> None:
+        """Say it once."""
+        if str(error) != self._said:
+            print(f"tide: {error}; waiting for it", file=sys.stderr, flush=True)
+        self._said = str(error)
+
+
 class _Replica:
     """One process of a processor: the partitions that it holds."""
 
@@ -107,25 +128,42 @@ class _Replica:
         self._sum = Processed(written=dict.fromkeys(sinks, 0))
 
     def run(self, idle_seconds: float | None) -> Processed:
-        looked_s, last_s = 0.0, time.monotonic()
+        """To the end; a broker that is away is waited for."""
+        clock = _Clock()
         while True:
-            bounds = self._source.bounds()
-            if time.monotonic() - looked_s >= _LOOK_ROUND_S or not self._tasks:
-                self._settle(bounds)
-                looked_s = time.monotonic()
-            moved = [task.advance(bounds[number].end) for number, task in self._tasks.items()]
-            if any(moved):
-                last_s = time.monotonic()
-                continue
-            now_s = time.monotonic()
-            if self._is_over(bounds) or (idle_seconds is not None and now_s - last_s >= idle_seconds):
-                return self._total()
-            left_s = _LOOK_ROUND_S if idle_seconds is None else min(_LOOK_ROUND_S, last_s + idle_seconds - now_s)
-            beyond = {number: one.end for number, one in bounds.items()}
-            beyond |= {number: task.position for number, task in self._tasks.items()}
-            self._source.wait(beyond, left_s)
+            try:
+                if self._turn(clock, idle_seconds):
+                    return self._sum
+            except Away as error:
+                clock.missed(error)
+                self._drop()  # whoever takes over, we again perhaps, looks what has reached the sinks
+                time.sleep(_LOOK_ROUND_S)  # nobody tells when a broker comes back
 
-    def _settle(self, bounds: Mapping[int, Any]) -> None:
+    def _turn(self, clock: _Clock, idle_seconds: float | None) -> bool:
+        """Do what is at hand, or wait for more; True: there will be no more."""
+        bounds = self._source.bounds()
+        if clock.is_time() or not self._tasks:
+            self._settle(bounds)
+        moved = [task.advance(bounds[number].end) for number, task in self._tasks.items()]
+        if any(moved):
+            clock.worked_s = time.monotonic()
+            return False
+        idle_s = time.monotonic() - clock.worked_s
+        if self._is_over(bounds) or (idle_seconds is not None and idle_s >= idle_seconds):
+            self._drop()
+            return True
+        beyond = {number: one.end for number, one in bounds.items()}
+        beyond |= {number: task.position for number, task in self._tasks.items()}
+        left_s = _LOOK_ROUND_S if idle_seconds is None else min(_LOOK_ROUND_S, idle_seconds - idle_s)
+        self._source.wait(beyond, left_s)
+        return False
+
+    def _drop(self) -> None:
+        for number in list(self._tasks):
+            self._retire(number)
+        self._leases.give_all()
+
+    def _settle(self, bounds: Mapping[int, Bounds]) -> None:
         gained, given = self._leases.settle(bounds)
         for number in given:
             self._retire(number)
@@ -138,7 +176,7 @@ class _Replica:
         done = self._sum
         self._sum = Processed(done.read + task.read, written, done.bad + task.bad, done.expired + task.expired)
 
-    def _is_over(self, bounds: Mapping[int, Any]) -> bool:
+    def _is_over(self, bounds: Mapping[int, Bounds]) -> bool:
         """Sealed, and read to the end by whoever holds the partitions: what is free then is finished too."""
         if not all(one.sealed for one in bounds.values()):
             return False
@@ -146,11 +184,6 @@ class _Replica:
             return False
         others = [number for number in bounds if number not in self._tasks]
         return all(_progress(self._sinks, self._source.url, self._name, at) >= bounds[at].end for at in others)
-
-    def _total(self) -> Processed:
-        for number in list(self._tasks):
-            self._retire(number)
-        return self._sum
 
     def close(self) -> None:
         self._leases.close()
