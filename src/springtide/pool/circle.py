@@ -85,8 +85,9 @@ class Circling:
         if self.circle == before:
             return
         circle_files.write_state(self.there, self.circle)
-        for note in self.circle.notes[-1:] if self.circle.notes[-1:] != before.notes[-1:] else ():
-            print(note.sentence, flush=True)
+        for note in self.circle.notes:
+            if note not in before.notes:
+                print(note.sentence, flush=True)
 
     # --- seeing
 

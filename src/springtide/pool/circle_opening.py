@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 import hashlib
+import json
 from collections.abc import Iterator, Sequence
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
-from springtide.data.streams import Away, open_stream
+from springtide.data.streams import Away, Stream, open_stream
 from springtide.pool import circle_files
 from springtide.pool.circle_work import production
 from springtide.pool.client import Client
@@ -22,8 +23,9 @@ from springtide.spec.errors import Refused, SpringtideError, UserError
 from springtide.spec.files import JobFile, to_yaml
 from springtide.spec.home import home
 from springtide.spec.job import Job
-from springtide.spec.loop import Loop
+from springtide.spec.loop import Bulk, Loop
 
+_BATCH = 1000  # records
 FILE = "TIDE_LOOP_FILE"  # a digest of the file: when it changes, who read it begins anew
 
 
@@ -63,12 +65,18 @@ def _faults(loop: Loop, registry: Registry) -> Iterator[tuple[str, str]]:
                 yield field, str(error).removeprefix("--build: ")
     if not Path(loop.train.script).is_file():
         yield "train.script", f"there is no file {loop.train.script}; name the script that trains"
-    if loop.gate.data is not None:
+    if loop.source is not None:
         try:
-            gate.records_of(loop.gate.data)
-        except UserError as error:
-            yield "gate.data", str(error)
-    elif production(registry, loop.model_name) is None:
+            open_stream(loop.source, create=loop.source.startswith("log://")).close()
+        except (UserError, Away) as error:
+            yield "source", str(error)
+    for field, data in (("gate.data", loop.gate.data), ("bulk.data", loop.bulk.data if loop.bulk else None)):
+        if data is not None:
+            try:
+                gate.records_of(data)
+            except UserError as error:
+                yield field, str(error)
+    if loop.gate.data is None and production(registry, loop.model_name) is None:
         yield (
             "gate",
             (
@@ -76,18 +84,27 @@ def _faults(loop: Loop, registry: Registry) -> Iterator[tuple[str, str]]:
                 "no feedback can come; write data: FILE.jsonl with held-out records"
             ),
         )
-    if loop.source is not None:
-        try:
-            open_stream(loop.source, create=loop.source.startswith("log://")).close()
-        except (UserError, Away) as error:
-            yield "source", str(error)
 
 
 def make(loop: Loop, there: Places) -> None:
-    """The folder and the streams of a loop."""
+    """The folder and the streams of a loop; the bulk at the beginning of the training stream, once."""
     circle_files.make(there, loop)
-    for url in (there.training, there.held_out, *([] if loop.source else [there.stream("requests")])):
+    for url in (there.held_out, *([] if loop.source else [there.stream("requests")])):
         open_stream(url, create=True).close()
+    stream = open_stream(there.training, create=True)
+    try:
+        if loop.bulk is not None:
+            _fill(stream, loop.bulk)
+    finally:
+        stream.close()
+
+
+def _fill(stream: Stream, bulk: Bulk) -> None:
+    """Nobody else writes before it is whole, so where the stream ends is how much of it is there already."""
+    records = [json.dumps(record).encode() for record in gate.records_of(bulk.data)] * bulk.passes
+    begun = sum(bounds.end for bounds in stream.bounds().values())
+    for at in range(begun, len(records), _BATCH):
+        stream.append(records[at : at + _BATCH], partition=0)
 
 
 def submit(

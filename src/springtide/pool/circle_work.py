@@ -12,7 +12,7 @@ from typing import Any
 from springtide.data.streams import Expired, open_stream
 from springtide.pool import circle_files
 from springtide.pool.client import Client
-from springtide.serve import gate, promotion
+from springtide.serve import gate, judging, promotion
 from springtide.serve.loop import expansion, parts, ranges
 from springtide.serve.loop.advance import unjudged
 from springtide.serve.loop.circle import (
@@ -111,14 +111,23 @@ class Worker:
         version = self.registry.version(self.loop.model_name, instruction.version)
         if version.stage == "production":  # content that is equal to a byte is no other version
             return Judged(version.number, Verdict(Outcome.PROMOTED, "it is what is in production already"))
-        count = self._write_judged(instruction, circle)
-        if not count:
+        if (known := self._recorded(version.number, circle)) is not None:
+            return Judged(version.number, understood(known))
+        if not self._write_judged(instruction, circle):
             return ExaminationFailed("there is no held-out record yet to judge it on")
         said = gate.decide(
             self.registry, version, rule(self.loop, str(self.there.judged)), code_from=Path(self.loop.folder or "."),
             evaluation_s=self.loop.gate.timeout_s,
         )  # fmt: skip
         return Judged(version.number, understood(said))
+
+    def _recorded(self, number: int, circle: Circle) -> judging.Verdict | None:
+        """The verdict of this examination, given before a crash, where production is still what it was held against."""
+        verdicts = self.registry.verdicts(self.loop.model_name, number)
+        if circle.exam is None or not verdicts or verdicts[-1][0] < circle.exam.began_s:
+            return None
+        current = production(self.registry, self.loop.model_name)
+        return verdicts[-1][1] if verdicts[-1][1].against == (current.number if current else None) else None
 
     def _promote(self, instruction: Promote) -> Event:
         promotion.promote(self.registry, self.loop.model_name, instruction.version, by=self.by)

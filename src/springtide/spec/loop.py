@@ -15,6 +15,14 @@ EACH_HALF_MINUTE = Every(seconds=30.0)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class Bulk:
+    """What is trained on before anybody corrects anything: it stands at the beginning of the training stream."""
+
+    data: str  # a JSONL file of records as training sees them; absolute when read from a file
+    passes: int = 1
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class Training:
     """How the model is trained: a script over `data.stream(...)` that never ends, elastic as any training."""
 
@@ -84,6 +92,7 @@ class Loop:
     model: str | None = None  # its name in the registry; None: the loop's
     config: Mapping[str, Any] = field(default_factory=dict)  # for `build`
     source: str | None = None  # the stream of requests and feedback; None: a log in the loop's own folder
+    bulk: Bulk | None = None
     prepare: str | None = None  # module:function, one joined record in, what training is to see out
     gate: Gate = Gate()
     drift: Drift = Drift()

@@ -9,7 +9,7 @@ from typing import Any
 from springtide.spec import amounts
 from springtide.spec.errors import UserError
 from springtide.spec.forms import TEXT, WRONG, Choice, Data, Form, Items, Reading, Schema, Text, entries
-from springtide.spec.loop import Drift, Gate, Loop, Serving, Training
+from springtide.spec.loop import Bulk, Drift, Gate, Loop, Serving, Training
 from springtide.spec.record import Field, Record
 from springtide.spec.table import JOB
 from springtide.spec.tree import Mapping as MappingTree
@@ -113,6 +113,15 @@ _word = Text(amounts.word, "accuracy", TEXT)
 _path: Form = _of_a_job["folder"]
 _config = _Plain()
 
+_bulk = Record(
+    (
+        Field("data", _path, "A JSONL file of records as training sees them, relative to this file.", needed=True),
+        Field("passes", _count("passes", 3, 10_000), "How often it is gone through."),
+    ),
+    lambda values: Bulk(data=values["data"]),
+    "{data: bulk.jsonl}",
+)
+
 _training = Record(
     (
         Field("script", _of_a_job["script"], "The Python file to train with, over data.stream(...).", needed=True),
@@ -183,6 +192,7 @@ LOOP = Record(
         Field("build", _import, "module:function that makes the module.", needed=True),
         Field("config", _config, "What that function is given by name."),
         Field("source", _stream, "The stream of requests and feedback; else a log in the loop's own folder."),
+        Field("bulk", _bulk, "What is trained on before anybody corrects anything."),
         Field("prepare", _import, "module:function: a request with its correction in, what training sees out."),
         Field("train", _training, "How the model is trained.", needed=True),
         Field("gate", _gate, "What a candidate must show before it serves."),
