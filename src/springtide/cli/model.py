@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
-from springtide.cli import asking
+from springtide.cli import asking, canary
 from springtide.cli.words import Words, as_json
 from springtide.spec.errors import UserError
 
@@ -41,6 +41,10 @@ _version = click.argument("version", metavar="VERSION")
 @click.group(cls=_Words, epilog="Example: tide model promote digits 3 --data held-out.jsonl")
 def model() -> None:
     """Keep versions of models: add, look, promote, roll back. VERSION is a number, or production or previous."""
+
+
+model.add_command(canary.canary)
+model.add_command(canary.shadow)
 
 
 @model.command(epilog="Example: tide model add digits runs/digits --build my_model:build --config width=64")
@@ -80,7 +84,7 @@ def ls(name: str | None, as_json: bool) -> None:
         if as_json:
             asking.say_json([rows.shown(one) for one in versions])
         else:
-            model_pages.show_versions(versions)
+            model_pages.show_versions(registry, versions)
         return
     models = [model_pages.summary(registry, one) for one in registry.names()]
     if as_json:

@@ -116,6 +116,12 @@ class Model:
             _log.info("%s answers with version %s", self.name, production.number if production else "none")
         try:
             await self._follow(tried)
+        except SpringtideError as error:
+            if before.production is production:
+                raise
+            _log.error(
+                "%s is answered without what is tried out: %s", self.name, error
+            )  # no reason to undo a promotion
         finally:
             for role, one in (("production", self.serving.production), ("canary", self.serving.canary),
                               ("shadow", self.serving.shadow)):  # fmt: skip

@@ -195,10 +195,12 @@ def _handed() -> dict[str, socket.socket]:
 def _bound(options: Options) -> socket.socket:
     assert options.port is not None
     try:
-        family, kind, _, _, address = socket.getaddrinfo(options.host, options.port, type=socket.SOCK_STREAM)[0]
+        family, kind, protocol, _, address = socket.getaddrinfo(options.host, options.port, type=socket.SOCK_STREAM)[0]
     except OSError:
         raise UserError(f'--host: no address is called "{options.host}"') from None
-    bound = socket.socket(family, kind)
+    bound = socket.socket(
+        family, kind, protocol
+    )  # asyncio sends small answers at once only where it knows that it is TCP
     try:
         bound.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
         if options.shared_port:

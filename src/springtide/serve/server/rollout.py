@@ -13,7 +13,9 @@ from pathlib import Path
 
 import msgspec
 
-from springtide.spec.errors import SpringtideError
+from springtide.serve import promotion
+from springtide.serve.registry import Registry, Stage
+from springtide.spec.errors import SpringtideError, UserError
 from springtide.train import durable
 
 _WHOLE = 1 << 64
@@ -57,3 +59,16 @@ def write(root: Path, name: str, rollout: Rollout) -> None:
     durable.write_file(aside, [msgspec.json.encode(rollout)])
     aside.replace(at)
     durable.sync(at.parent)
+
+
+def tell(registry: Registry, name: str) -> int:
+    """Have every server of the model look again; how many do. SpringtideError: one cannot follow, and says why."""
+    try:
+        number = registry.version(name, Stage.PRODUCTION).number
+    except UserError:  # nothing is in production: whoever is promoted first looks by itself
+        return 0
+    servers = registry.servers(name)
+    for one in servers:
+        if why := promotion.refresh(one, number):
+            raise SpringtideError(f"{name}: {why}")
+    return len(servers)

@@ -135,7 +135,8 @@ def _made(name: str, kind: str, shape: Sequence[int], items: Sequence[Any]) -> V
         if kind in ("BF16", "FP16"):
             value = torch.tensor(items, dtype=torch.float64).to(dtype)
         else:
-            value = torch.from_numpy(np.array(items, dtype=_numpy(dtype)))
+            with np.errstate(over="ignore"):  # becomes infinity, which is refused with all others
+                value = torch.from_numpy(np.array(items, dtype=_numpy(dtype)))
     except (OverflowError, ValueError):
         raise Fault(f"input {name}: a value is beyond what {kind} can hold") from None
     return value.reshape(tuple(shape))
