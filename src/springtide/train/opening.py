@@ -34,7 +34,10 @@ def make(launched: Launched, description: dict[str, Any]) -> Arena:
 
 def resumed(task: Task, launched: Launched, arena: Arena) -> Task:
     """What is to be planned, where the run is by now."""
-    task = replace(task, run_id=launched.run_id, handed_out=arena.words[Word.PLANNED] - 1, began=launched.began)
+    planned, last = arena.words[Word.PLANNED], arena.words[Word.LAST]
+    task = replace(
+        task, run_id=launched.run_id, handed_out=planned - 1, last=last - 1 if last else None, began=launched.began
+    )
     manifest = launched.resumed_manifest()
     if manifest is None:
         return task

@@ -43,6 +43,7 @@ class Task:
     samples: int = 0
     checksum: int = 0
     handed_out: int = 0  # the last step that workers may have seen
+    last: int | None = None  # the last step there will be, where that was said already
     began: float = 0.0  # unix seconds
 
     @property
@@ -55,7 +56,7 @@ class Planner:
 
     def __init__(self, task: Task, say: Callable[[str], object]) -> None:
         self.planned = max(task.step, task.handed_out)  # the last step in the log
-        self.last: int | None = None  # the last there will be, once the stream has an end
+        self.last = task.last  # the last there will be, once the stream has an end
         self._task, self._say = task, say
         self._stream: Stream | None = None
         self._log: Writer | None = None

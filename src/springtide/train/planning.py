@@ -16,6 +16,7 @@ class Planning:
     def __init__(self, task: Task, wake: Callable[[], object]) -> None:
         """`wake()` is called from the thread when there is news."""
         self.failure: SpringtideError | None = None  # why it does not go on
+        self.begun = task.step  # the step that the run goes on from
         self._told: deque[str] = deque()
         self._planner = Planner(task, self._told.append)
         self._reached, self._wake = task.step, wake

@@ -32,7 +32,10 @@ class Reader:
 
     def beginning(self) -> Beginning | None:
         """The first line; None: there is none yet."""
-        fields, _ = self._line_at(0)
+        try:
+            fields, _ = self._line_at(0)
+        except FileNotFoundError:
+            return None
         return None if fields is None else step_log.decode_beginning(fields)
 
     def entry(self, step: int) -> Entry | None:

@@ -40,11 +40,12 @@ class StreamOrder:
     def __post_init__(self) -> None:
         self._log: Reader | None = None
         self._planned: Callable[[], int] = lambda: 0
+        self._counted: Callable[[], tuple[int, int]] = lambda: (0, 0)
         self._batch: tuple[int, Indices] | None = None
 
-    def follow(self, log: Path, planned: Callable[[], int]) -> None:
-        """`planned()` is the last step that may be asked for."""
-        self._log, self._planned = Reader(log, planned), planned
+    def follow(self, log: Path, planned: Callable[[], int], counted: Callable[[], tuple[int, int]]) -> None:
+        """`planned()` is the last step that may be asked for, `counted()` what the state itself says was counted."""
+        self._log, self._planned, self._counted = Reader(log, planned), planned, counted
 
     def ready(self, step: int) -> bool:
         """Whether that step is settled."""
@@ -86,7 +87,8 @@ class StreamOrder:
         """How many samples the steps 1 ... `steps` count, and their checksum modulo 2**64."""
         assert self._log is not None
         begun = self._log.beginning()
-        assert begun is not None
+        if begun is None:  # nothing was ever handed out
+            return self._counted()
         samples, total = begun.samples, begun.checksum
         if steps > begun.step:
             entry = self._entry(steps)

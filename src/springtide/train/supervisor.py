@@ -111,8 +111,10 @@ class Supervisor:
         crew.report_losses(now)
         if self.planning is not None:
             self._hand_out(self.planning, crew)
+        if self._over:
+            return
         header = crew.arena.now()
-        if header is None or self._over:
+        if header is None:
             return
         crew.meet_the_ready()
         self._follow(crew, header)
@@ -135,7 +137,10 @@ class Supervisor:
             words[Word.LAST] = planning.last + 1
         if planning.failure is not None and self._stopping_for is None:
             self._stopping_for = planning.failure
-            self._stop("failed", str(planning.failure))
+            if crew.step > planning.begun:
+                self._stop("failed", str(planning.failure))
+            else:
+                self._conclude("failed", str(planning.failure))
 
     def _follow(self, crew: Crew, header: Header) -> None:
         """Take notice of adopted tables, evaluations, and the end."""

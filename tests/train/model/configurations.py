@@ -25,6 +25,12 @@ QUICK: dict[str, tuple[Setup, int]] = {
     "the supervisor dies": (Setup(resizes=(1,), kills=1, supervisor_kills=1), 21_000),
     "settings that travel": (Setup(workers=1, steps=3, resizes=(2,), settings=True, kills=1), 1_000),
     "the end is wished for": (Setup(stop=True, checkpoints=1, kills=1), 13_000),
+    "a stream": (Setup(stream=True, kills=1), 20_000),
+    "a stream, resized": (Setup(stream=True, blocks=1, steps=1, resizes=(1,), kills=1), 20_000),
+    "a stream and a checkpoint": (Setup(stream=True, blocks=1, chunks=1, checkpoints=1, kills=1), 20_000),
+    "a stream, looked at": (Setup(stream=True, blocks=1, steps=1, evaluate_every=2, stop=True, kills=1), 10_000),
+    "a stream, with bells": (Setup(stream=True, blocks=1, chunks=1, steps=1, bells=True, kills=1), 10_000),
+    "a stream, word by word": (Setup(stream=True, workers=1, chunks=1, steps=1, words=True), 300),
     "break": (Setup(breaks=1, kills=2, checkpoints=1), 140_000),
     "fewer items than workers": (Setup(workers=3, blocks=1, chunks=1, steps=3, resizes=(1,), kills=2), 42_000),
     "from nothing": (Setup(from_nothing=True, spares=1, steps=1, kills=1), 22_000),
@@ -49,6 +55,19 @@ SLOW: dict[str, tuple[Setup, int]] = {
     "evaluation, a join and a break": (Setup(workers=1, evaluate_every=1, resizes=(2,), breaks=1, kills=1), 27_000),
     "bells while workers come and go": (Setup(workers=1, chunks=1, resizes=(2, 1), bells=True, kills=0), 35_000),
     "bells, and the supervisor dies": (Setup(chunks=1, steps=1, bells=True, kills=1, supervisor_kills=1), 330_000),
+    "a stream, resized and kept": (Setup(stream=True, steps=1, resizes=(1,), checkpoints=1, kills=1), 900_000),
+    "a stream, and the supervisor dies": (
+        Setup(stream=True, blocks=1, steps=1, resizes=(1,), kills=1, supervisor_kills=1),
+        10_000,
+    ),
+    "a stream, with bells, and the supervisor dies": (
+        Setup(stream=True, workers=1, blocks=1, chunks=1, steps=1, resizes=(2,), bells=True, supervisor_kills=1),
+        10_000,
+    ),
+    "a stream, word by word, killed": (
+        Setup(stream=True, blocks=1, chunks=1, steps=1, words=True, kills=1),
+        10_000,
+    ),
     "word by word, with partials": (Setup(chunks=1, steps=1, words=True, partials=True, kills=1), 50_000),
     "word by word, fused, two chunks": (Setup(steps=1, words=True, fused=True, kills=1), 150_000),
 }

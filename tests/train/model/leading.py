@@ -16,7 +16,20 @@ from springtide.train.membership import Phase, Table
 from springtide.train.protocol import Kind
 from train.model import bells
 from train.model.explore import Move, Violation
-from train.model.world import AUDITED, CORPSE, DEAD, FINISHED, GONE, IDLE, NEW, NOBODY_THERE, STARTING, State, put
+from train.model.world import (
+    ASLEEP,
+    AUDITED,
+    CORPSE,
+    DEAD,
+    FINISHED,
+    GONE,
+    IDLE,
+    NEW,
+    NOBODY_THERE,
+    STARTING,
+    State,
+    put,
+)
 
 if TYPE_CHECKING:
     from train.model.play import Model
@@ -62,6 +75,27 @@ def _events(model: Model, state: State) -> Iterator[Move]:
     if (header[1] == Kind.END or memory.drained == header[0]) and memory.end == AUDITED:
         yield _finish(model, state)
     yield from _asked(model, state)
+    if model.setup.stream:
+        yield from _stream(model, state)
+
+
+def _stream(model: Model, state: State) -> Iterator[Move]:
+    """The next step is in the step log; there will be no other; who idles has something to go on for."""
+    memory, steps = state.memory, model.setup.steps
+    *wish, planned, end = memory.wish
+    if planned < steps:
+        after = state._replace(memory=memory._replace(wish=(*wish, planned + 1, end)))
+        yield Move("supervisor", f"hands out step {planned + 1}", after)
+    elif end > steps:
+        after = state._replace(memory=memory._replace(wish=(*wish, planned, steps)))
+        yield Move("supervisor", f"says that step {steps} is the last", after)
+    if model.setup.bells and not model.rules.nobody_rings_for_the_idle:
+        header = model.current(memory)
+        owner = model.table(memory, header[3])[1][0]
+        asleep = owner >= 0 and state.workers[owner][0] == ASLEEP
+        if asleep and header[1] == Kind.IDLE and not model.idles(header, memory.wish):
+            boss = state.boss[0], (("ring",), ("wake all",)), state.boss[2]
+            yield Move("supervisor", "finds that the idle tick can go on", state._replace(boss=boss))
 
 
 def _asked(model: Model, state: State) -> Iterator[Move]:
@@ -85,16 +119,16 @@ def _asked(model: Model, state: State) -> Iterator[Move]:
                     free=True
                 )
                 break
-    generation, loan, returned, stop = memory.wish
+    generation, loan, returned, stop, *plan = memory.wish
     if fate.checkpoints and loan == returned:
         after = state._replace(
-            memory=memory._replace(wish=(generation, loan + 1, returned, stop)),
+            memory=memory._replace(wish=(generation, loan + 1, returned, stop, *plan)),
             fate=fate._replace(checkpoints=fate.checkpoints - 1),
         )
         yield Move("supervisor", "asks for a loan", after, True)
     if fate.stop:
         after = state._replace(
-            memory=memory._replace(wish=(generation, loan, returned, 1)), fate=fate._replace(stop=False)
+            memory=memory._replace(wish=(generation, loan, returned, 1, *plan)), fate=fate._replace(stop=False)
         )
         yield Move("supervisor", "wishes for the end", after, True)
 
@@ -216,14 +250,14 @@ def _own(model: Model, state: State, generation: int, kind: int, item: int, heir
 def _keep(model: Model, state: State) -> Iterator[Move]:
     """The loan is granted by a header; a thread reads the buffer, then the wish says that it is returned."""
     memory, workers, (known, queue, lent), fate = state
-    generation, loan, returned, stop = memory.wish
+    generation, loan, returned, stop, *plan = memory.wish
     if lent is not None:
         buffer, step = lent
         if any(label != step for label in memory.state[buffer]):
             raise Violation(
                 f"buffer {buffer} holds {memory.state[buffer]}, lent as step {step}", "supervisor", "has read it"
             )
-        after = memory._replace(wish=(generation, loan, loan, stop))
+        after = memory._replace(wish=(generation, loan, loan, stop, *plan))
         yield Move("supervisor", f"has written step {step} out", State(after, workers, (known, queue, None), fate))
     elif loan > returned and not queue:
         header = model.current(memory)

@@ -31,6 +31,11 @@ def _following_without_lending(now: Header, wish: Wish, course: Course, *, stop:
     return replace(true, write=free)
 
 
+def _following_without_the_plan(now: Header, wish: Wish, course: Course, *, stop: bool = False) -> Header:
+    """A step is handed out that is not in the step log yet."""
+    return protocol.following(now, replace(wish, planned=wish.planned + 1), course, stop=stop)
+
+
 def _current_without_second_look(chunk_flags: Sequence[int], header: Callable[[int], Header]) -> Header | None:
     tick = protocol.committed(chunk_flags) + 1
     found = header(tick % 2)
@@ -75,6 +80,11 @@ MUTATIONS: dict[str, tuple[Rules, Setup]] = {
     ),
     "the bell rings before the flag": (Rules(ring_before_flag=True), Setup(chunks=1, bells=True)),
     "two rings are alike": (Rules(rings_alike=True), Setup(chunks=1, bells=True)),
+    "a step is handed out before it is in the log": (Rules(following=_following_without_the_plan), Setup(stream=True)),
+    "nobody rings for an idle tick": (
+        Rules(nobody_rings_for_the_idle=True),
+        Setup(chunks=1, steps=1, stream=True, bells=True),
+    ),
     "a new supervisor wakes nobody": (
         Rules(adopts_silently=True),
         Setup(chunks=1, steps=1, kills=1, supervisor_kills=1, bells=True),

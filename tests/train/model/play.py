@@ -62,6 +62,10 @@ class Model:
         return found
 
     def action(self, memory: Memory, me: int, now: HeaderWords) -> protocol.Action:
+        if now[1] == Kind.IDLE:
+            table = memory.tables[now[3] % self.setup.tables]
+            held = self.idles(now, memory.wish)
+            return self.rules.next_action(me, header_of(now), *table, (), (), None, memory.chunks, held=held)
         training = now[1] == Kind.TRAIN
         flags = memory.blocks if training else memory.looks
         covers = memory.covers if training else memory.looks
@@ -84,6 +88,9 @@ class Model:
             header = self.rules.following(header_of(now), protocol.Wish(*wish), self.setup.course)
             found = self._following[key] = words_of(header)
         return found
+
+    def idles(self, now: HeaderWords, wish: Any) -> bool:
+        return protocol.idles(header_of(now), protocol.Wish(*wish), self.setup.course)
 
     def advance(self, known: Any, event: membership.Event, now: float) -> tuple[Any, tuple[Any, ...]]:
         key = known, repr(event), now
@@ -135,7 +142,7 @@ class Model:
         if at == SUMMING:
             return slots, 1 << setup.blocks + item
         if not training:
-            return results, 0
+            return results if now[1] == Kind.EVALUATE else 0, 0
         part = item if at == UPDATING else setup.chunks
         reads = slots | (sums if setup.partials else 0) | self._part(now[4], part)
         return reads, self._part(now[5], part)

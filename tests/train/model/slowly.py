@@ -110,16 +110,20 @@ def _decide(model: Model, state: State, me: int) -> Move:
         return _Words(reader, whole)
 
     try:
+        held: dict[str, Any] = {}
+        if now[1] == Kind.IDLE:
+            held = {"held": model.idles(now, words(lambda memory: memory.wish).tolist())}
         action = model.rules.next_action(
             me,
             Header(*now),
             words(lambda memory: memory.tables[slot][0]),
             words(lambda memory: memory.tables[slot][1]),
-            words(lambda memory: memory.blocks if training else memory.looks),
-            words(lambda memory: memory.covers if training else (1,) * len(memory.looks)),
+            () if held else words(lambda memory: memory.blocks if training else memory.looks),
+            () if held else words(lambda memory: memory.covers if training else (1,) * len(memory.looks)),
             words(lambda memory: memory.partials) if training and setup.partials else None,
             words(lambda memory: memory.chunks),
             setup.fused and training,
+            **held,
         )
     except _Pause:
         return _reads_on(state, me, reader)

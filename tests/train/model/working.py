@@ -208,6 +208,8 @@ def _wrong(local: Local, memory: Memory) -> str:
         return ""
     if at == PUBLISHING:
         return ""
+    if now[1] == Kind.IDLE:
+        return ""
     if not training:
         return "" if all(label == tick for label in memory.results) else f"results {memory.results} in tick {tick}"
     reading = leaders(memory.covers)
@@ -364,7 +366,7 @@ def _whole(memory: Memory, at: str, now: HeaderWords, item: Any) -> Memory:
         return memory._replace(slots=put(memory.slots, item[0], (tick, len(item))))
     if at == SUMMING:
         return memory._replace(sums=put(memory.sums, item, tick))
-    if now[1] == Kind.EVALUATE:
+    if now[1] != Kind.TRAIN:
         return memory
     return _labelled(memory, now, item if at == UPDATING else -1, now[2])
 
@@ -415,6 +417,8 @@ def _committed(model: Model, memory: Memory, me: int) -> Memory:
         raise Violation(
             f"buffer {header[4]} holds {memory.state[header[4]]} as step {read_step(header)}", _name(me), what
         )
+    if header[1] == Kind.TRAIN and header[2] > memory.wish[4]:
+        raise Violation(f"step {header[2]} is handed out and the step log ends at {memory.wish[4]}", _name(me), what)
     if memory.drained == tick:
         raise Violation(f"tick {tick} was left by break and is committed all the same", _name(me), what)
     return memory._replace(history=(*memory.history, header)) if model.setup.words else memory

@@ -13,7 +13,7 @@ from dataclasses import dataclass
 from typing import Any, NamedTuple
 
 from springtide.train import arena, membership, protocol
-from springtide.train.protocol import BUFFERS, NOBODY, Course, Header, Kind
+from springtide.train.protocol import BUFFERS, NOBODY, UNLIMITED, Course, Header, Kind, Wish
 
 TORN = -1
 Words = tuple[int, ...]
@@ -57,12 +57,13 @@ class Setup:
     words: bool = False  # every word is read and written on its own, however slowly
     bells: bool = False  # waiting is modelled down to the futexes
     from_nothing: bool = False  # begin before anybody is ready
+    stream: bool = False  # steps are planned one by one, and their number is known at last
     tables: int = arena.TABLES
     rows: int = 6
 
     @property
     def course(self) -> Course:
-        return Course(self.steps, self.evaluate_every)
+        return Course(UNLIMITED if self.stream else self.steps, self.evaluate_every)
 
     @property
     def held_out(self) -> int:
@@ -85,6 +86,7 @@ class Rules:
     settings_unconfirmed: bool = False  # settings are used without looking again whether the tick is still under way
     parks_by_newest_table: bool = False  # whether a later table names one is asked of the newest alone
     adopts_silently: bool = False  # a new supervisor wakes nobody
+    nobody_rings_for_the_idle: bool = False
     drained_seen_first: bool = False  # whether the run was left by `break` is read before the flags, not after
 
 
@@ -98,7 +100,7 @@ class Memory(NamedTuple):
     looks: Words  # flags of held-out microbatches
     headers: tuple[HeaderWords, HeaderWords]
     tables: tuple[tuple[Words, Words], ...]
-    wish: Words  # generation, loan, returned, stop
+    wish: Words  # generation, loan, returned, stop, planned, end
     slots: tuple[Any, ...]
     sums: Words
     results: Words
@@ -165,7 +167,8 @@ def words_of(header: Header) -> HeaderWords:
 
 def empty_memory(setup: Setup) -> Memory:
     """Step 0 lies in buffer 0 and the first header is written."""
-    first = words_of(protocol.first_header(0, 0, setup.course, evaluated=False))
+    wish = 0, 0, 0, 0, 0 if setup.stream else UNLIMITED, UNLIMITED
+    first = words_of(protocol.first_header(0, 0, setup.course, evaluated=False, wish=Wish(*wish)))
     nowhere = (0, 0, 0, 0, 0, 0, NOBODY, 0, 0)
     nobody = (NOBODY,) * setup.blocks, (NOBODY,) * setup.chunks
     return Memory(
@@ -176,7 +179,7 @@ def empty_memory(setup: Setup) -> Memory:
         looks=(0,) * setup.held_out,
         headers=(nowhere, first),
         tables=(nobody,) * setup.tables,
-        wish=(0, 0, 0, 0),
+        wish=wish,
         slots=(0,) * setup.blocks,
         sums=(0,) * setup.chunks,
         results=(0,) * setup.held_out,
