@@ -26,10 +26,12 @@ from springtide.pool.api.streams import Broadcast
 from springtide.pool.database import Database
 from springtide.pool.logs import Logs
 from springtide.pool.loop import Loop
+from springtide.pool.models import Models
 from springtide.pool.office import Office
 from springtide.pool.service import Jobs
 from springtide.pool.sources import Sources
 from springtide.pool.store import Store
+from springtide.serve.registry import Registry
 
 ROOT = Identity("root", {EVERYWHERE: Allowed.ADMIN}, trusted=True)
 START_S = 1_800_000_000.0
@@ -54,6 +56,10 @@ class World:
     def administration(self) -> Administration:
         return Administration(self.office)
 
+    @property
+    def models(self) -> Models:
+        return Models(self.office, self.folder / "models")
+
     def submit(self, *bodies: str, who: Identity = ROOT) -> list[dict[str, Any]]:
         rows: list[dict[str, Any]] = self.jobs.submit(who, bodies, [(None, None)] * len(bodies))["jobs"]
         return rows
@@ -67,7 +73,7 @@ class World:
 
     def app(self, rates: Rates | None = None, hosts: frozenset[str] = frozenset(("pool",))) -> ASGIApp:
         """The application, as a server would run it."""
-        desk = Desk(self.jobs, self.administration, self.health, self.left.append)
+        desk = Desk(self.jobs, self.administration, self.health, self.left.append, self.models)
         gate = Gate(self.office.tokens, rates or Rates(1e9, 1e9), hosts)
         metrics = Metrics(self.office, lambda: self.loop.seconds)
         logs = Logs(self.folder / "logs")
@@ -115,6 +121,20 @@ def batch(name: str, **fields: Any) -> str:
 def service(name: str, **fields: Any) -> str:
     """A service as JSON."""
     return json.dumps({"kind": "service", "name": name, "command": ["serve"], "port": 8080, **fields})
+
+
+def two_versions(folder: Path) -> None:
+    """A model with a version in production and one before it."""
+    import torch  # here, since hardly any test of the pool needs it
+    from safetensors.torch import save_file
+
+    (folder / "scale.py").write_text("import torch\n\ndef build(): return torch.nn.Linear(1, 1)\n")
+    registry = Registry.open(folder / "models")
+    for number in (1, 2):
+        path = folder / f"{number}.safetensors"
+        save_file({"weight": torch.full((1, 1), float(number)), "bias": torch.zeros(1)}, path)
+        registry.add("scale", path, build="scale:build", code_from=folder)
+        registry.promote("scale", number, by="ada", force=True)
 
 
 @contextmanager

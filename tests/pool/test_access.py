@@ -10,7 +10,7 @@ from typing import Any
 
 import pytest
 
-from pool.offices import ROOT, World, a_world, batch
+from pool.offices import ROOT, World, a_world, batch, two_versions
 from springtide.pool import access
 from springtide.pool.access import EVERYWHERE, RULES, Identity, On, Scope, Tree
 from springtide.pool.api.routes import ROUTES, Route
@@ -35,7 +35,19 @@ KNOWN = tuple(role for role in ROLES if role != "nobody")
 MAY: dict[str, tuple[str, ...]] = {
     **dict.fromkeys(("health", "openapi"), tuple(ROLES)),
     **dict.fromkeys(
-        ("jobs.list", "events.list", "nodes.list", "teams.list", "usage", "prices", "prices.would-buy"), KNOWN
+        (
+            "jobs.list",
+            "events.list",
+            "nodes.list",
+            "teams.list",
+            "usage",
+            "prices",
+            "prices.would-buy",
+            "models.list",
+            "models.show",
+            "models.versions",
+        ),
+        KNOWN,
     ),
     **dict.fromkeys(("jobs.show", "jobs.replicas", "jobs.logs", "jobs.explain", "jobs.forecast"), VISION),
     **dict.fromkeys(
@@ -51,7 +63,7 @@ MAY: dict[str, tuple[str, ...]] = {
         ("admin of another team", "admin of the team below", "member", "admin", "member of all", "admin of all"),
     ),
     "metrics": ("viewer of all", "member of all", "admin of all"),
-    **dict.fromkeys(("nodes.update", "down", "teams.set"), ("admin of all",)),
+    **dict.fromkeys(("nodes.update", "down", "teams.set", "models.promote", "models.rollback"), ("admin of all",)),
 }
 BODIES: dict[str, Any] = {
     "jobs.submit": {"jobs": [{"job": json.loads(batch("new", team="vision"))}]},
@@ -61,6 +73,7 @@ BODIES: dict[str, Any] = {
     "tokens.new": {"team": "vision", "scope": "viewer"},
     "secrets.set": {"team": "vision", "value": "x"},
     "prices.would-buy": {},
+    "models.promote": {"version": 1, "force": True},
     "down": {"keep": True},
 }
 
@@ -111,6 +124,7 @@ def peopled(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Peopled]:
             desk.set_team(ROOT, name, {"parent": above} if above else {})
         world.rounds(1)
         (world.folder / "logs").mkdir()
+        two_versions(world.folder)
         tokens = {
             role: None if held is None else desk.new_token(ROOT, held[0], str(held[1]), role, None)["token"]
             for role, held in ROLES.items()
@@ -133,7 +147,7 @@ def _path(peopled: Peopled, route: Route) -> str:
     if route.operation.startswith("secrets"):
         world.administration.set_secret(ROOT, "key", "vision", "old")
         path = path.replace("{name}", "key") + ("?team=vision" if route.operation != "secrets.set" else "")
-    return path.format(node="n0", team="vision", digest="0" * 64)
+    return path.format(node="n0", team="vision", digest="0" * 64, model="scale")
 
 
 @pytest.mark.parametrize("route", ROUTES, ids=lambda route: route.operation)

@@ -12,7 +12,7 @@ import schemathesis
 from hypothesis import HealthCheck, Phase, given, settings
 from schemathesis.checks import CHECKS, load_all_checks
 
-from pool.offices import ROOT, World, a_world, as_user, batch, service
+from pool.offices import ROOT, World, a_world, as_user, batch, service, two_versions
 from springtide.pool import access
 from springtide.pool.access import EVERYWHERE
 from springtide.pool.api import openapi
@@ -62,6 +62,7 @@ def answering(tmp_path_factory: pytest.TempPathFactory) -> Iterator[tuple[World,
     with a_world(tmp_path_factory.mktemp("invented")) as world:
         (world.folder / "logs").mkdir()
         world.submit(batch("one"))
+        two_versions(world.folder)
         world.administration.set_secret(ROOT, "key", "default", "x")
         token = world.administration.new_token(ROOT, EVERYWHERE, "admin", "inventor", None)["token"]
         yield world, schemathesis.openapi.from_asgi("/v1/openapi.json", as_user(world.app(), 0)), f"Bearer {token}"
@@ -74,7 +75,7 @@ def test_what_is_invented_is_answered_as_the_document_says(answering: tuple[Worl
     name = f"web-{len(world.office.store.jobs())}"
     world.submit(service(name, replicas="1..3", resources={"cpu": 0.01}))
     world.rounds(2)
-    known = {"job": name, "node": "n0", "team": "default", "name": "key"}
+    known = {"job": name, "node": "n0", "team": "default", "name": "key", "model": "scale"}
 
     @INVENTED
     @given(case=schema[route.path][route.method].as_strategy())
@@ -88,6 +89,9 @@ def test_what_is_invented_is_answered_as_the_document_says(answering: tuple[Worl
 
         if route.operation == "jobs.submit":
             case.body = {"jobs": [{"job": json.loads(batch("good"))}], "forecast": True}
+        if route.operation == "models.promote":
+            case.body = {"version": 1, "force": True}
+        if route.operation in ("jobs.submit", "models.promote"):
             statuses.append(case.call_and_validate(checks=CHECKED, headers={"Authorization": token}).status_code)
 
     invented()

@@ -305,3 +305,23 @@ def test_a_file_of_a_newer_springtide_and_one_that_is_none_are_sentences(tmp_pat
 def test_a_registry_is_opened_by_many_at_once(tmp_path: Path) -> None:
     pids = [forked(lambda: Registry.open(tmp_path / "models").names()) for _ in range(8)]
     assert [ended(pid) for pid in pids] == [0] * 8
+
+
+def test_a_verdict_by_another_rule_does_not_stand(registry: Registry, tmp_path: Path) -> None:
+    with unchecked():
+        made = scale(registry, tmp_path, 1.0)
+    good, rule = Scores({"accuracy": 0.9}, 10), GateRule(data="held.jsonl")
+    registry.set_rule("scale", rule)
+    registry.record("scale", 1, judge(good, None, GateRule(data="held.jsonl", margin=1.0)))
+    assert registry.standing(made) is None
+    with pytest.raises(Refused, match="was not judged"):
+        registry.promote("scale", 1, by="ada")
+    registry.record("scale", 1, judge(good, None, rule))
+    assert registry.standing(made) is not None
+    assert registry.promote("scale", 1, by="ada").moves
+
+
+def test_a_folder_that_cannot_be_made_is_a_sentence(tmp_path: Path) -> None:
+    (tmp_path / "file").touch()
+    with pytest.raises(SpringtideError, match="cannot be used as the registry: not a directory"):
+        Registry.open(tmp_path / "file" / "models")

@@ -50,9 +50,7 @@ model.add_command(canary.shadow)
 @model.command(epilog="Example: tide model add digits runs/digits --build my_model:build --config width=64")
 @click.argument("name", metavar="NAME")
 @click.argument("source", metavar="SOURCE", type=click.Path(path_type=Path))
-@click.option(
-    "--build", metavar="MODULE:FUNCTION", required=True, help="What makes the module; copied with the version."
-)
+@click.option("--build", metavar="MODULE:FUNCTION", default="", help="What makes the module; copied with the version.")
 @click.option("--config", metavar="KEY=VALUE", multiple=True, help="What FUNCTION is called with; or one JSON object.")
 @click.option("--metrics", metavar="KEY=VALUE", multiple=True, help="Numbers to be kept with it; or one JSON object.")
 @as_json
@@ -60,6 +58,8 @@ def add(name: str, source: Path, build: str, config: tuple[str, ...], metrics: t
     """Register SOURCE as the next version of NAME: a .safetensors file, a checkpoint, a run's folder or its name."""
     from springtide.serve.registry import rows
 
+    if not build:
+        raise UserError("--build is missing; write MODULE:FUNCTION, the function that makes the module")
     numbers = {key: _number(key, value) for key, value in _read(metrics, "--metrics").items()}
     made, new = _registry().added(name, _source(source), build=build, config=_read(config, "--config"), metrics=numbers)
     if as_json:

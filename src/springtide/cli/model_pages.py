@@ -5,6 +5,7 @@ from __future__ import annotations
 import time
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, replace
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import click
@@ -46,16 +47,25 @@ def show_models(models: Sequence[Row]) -> None:
     table.show(headers, cells, frozenset(("production", "previous", "versions", "servers", "newest")))
 
 
-def show_versions(versions: Sequence[Version]) -> None:
-    headers = ("version", "stage", "digest", "metrics", "job", "step", "added", "by", "build")
-    cells = [
-        (
-            str(one.number), str(one.stage), one.digest[:12], _numbers(one.metrics), one.lineage.job or "-",
-            "-" if one.lineage.step is None else f"{one.lineage.step:,}", _ago(one.created_s), one.by, one.build,
-        )
-        for one in reversed(versions)
-    ]  # fmt: skip
-    table.show(headers, cells, frozenset(("version", "step", "added")))
+def show_versions(registry: Registry, versions: Sequence[Version]) -> None:
+    headers = ("version", "stage", "gate", "digest", "metrics", "job", "step", "added", "by", "build")
+    table.show(headers, [_cells(registry, one) for one in reversed(versions)], frozenset(("version", "step", "added")))
+
+
+def _cells(registry: Registry, version: Version) -> tuple[str, ...]:
+    verdicts, lineage = registry.verdicts(version.name, version.number), version.lineage
+    return (
+        str(version.number),
+        str(version.stage),
+        "-" if not verdicts else "passed" if verdicts[-1][1].passed else "refused",
+        version.digest[:12],
+        _numbers(version.metrics),
+        lineage.job or "-",
+        "-" if lineage.step is None else f"{lineage.step:,}",
+        _ago(version.created_s),
+        version.by,
+        version.build,
+    )
 
 
 def page(registry: Registry, version: Version) -> Row:
@@ -139,6 +149,10 @@ def rule(known: GateRule | None, given: Mapping[str, Any]) -> GateRule:
 
 
 def _value(key: str, value: Any) -> Any:
+    if key == "data" and "://" not in value:
+        if not Path(value).is_file():
+            raise UserError(f"--data: there is no file {value}; name held-out records in JSONL, or a stream's URL")
+        return str(Path(value).absolute())  # whoever promotes may stand elsewhere
     kind = float if key in _FLOATS else int if key in _COUNTS else None
     if kind is None:
         return value

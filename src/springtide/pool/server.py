@@ -38,6 +38,7 @@ from springtide.pool.database import Database
 from springtide.pool.listeners import Listen, listen_at
 from springtide.pool.logs import Logs
 from springtide.pool.loop import Loop
+from springtide.pool.models import Models
 from springtide.pool.office import Office
 from springtide.pool.service import Jobs
 from springtide.pool.sources import Sources
@@ -136,7 +137,8 @@ class _Server:
             self._events.add_signal_handler(number, self._ending.set)
         listen = self._options.listen
         hosts = None if listen and listen.cert else gate.hosts(listen.host, listen.port) if listen else frozenset[str]()
-        desk = Desk(Jobs(self._office), Administration(self._office), self.health, self._down)
+        models = Models(self._office, self._at.parent / "models")
+        desk = Desk(Jobs(self._office), Administration(self._office), self.health, self._down, models)
         services = Services(
             self._office, desk, gate.Gate(self._office.tokens, gate.Rates(), hosts), Logs(self._at / "logs"),
             Metrics(self._office, lambda: self._loop.seconds), Broadcast(self._office.store),

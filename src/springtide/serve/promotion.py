@@ -30,17 +30,18 @@ _ANSWER_BYTES = 1 << 20
 
 def promote(
     registry: Registry, name: str, number: int, *, by: str, verdict: Verdict | None = None, force: bool = False,
-    data: str | None = None, code_from: Path | None = None, answer_s: float = ANSWER_S,
+    data: str | None = None, code_from: Path | None = None, answer_s: float = ANSWER_S, evaluate: bool = True,
 ) -> Change:  # fmt: skip
     """Make a version production, and return when every living server of the model answers with it.
 
     Without `force` it must have passed the gate against what is production now: by `verdict`, by the one on record, or
-    by a judgement here, on `data` or on that of the model's rule. Refused: it did not, there is nothing to judge by, or
-    another promotion is under way. SpringtideError: a server cannot load it; then nothing has changed.
+    (where `evaluate` allows it) by a judgement here, on `data` or on that of the model's rule. Refused: it did not,
+    there is nothing to judge by, or another promotion is under way. SpringtideError: a server cannot load it; then all
+    is as it was.
     """
     with _alone(registry, name, by):
         version = registry.version(name, number)
-        if not force and verdict is None and version.stage not in (Stage.PRODUCTION, Stage.ARCHIVED):
+        if evaluate and not force and verdict is None and version.stage not in (Stage.PRODUCTION, Stage.ARCHIVED):
             verdict = _judged(registry, version, data, code_from)
         change = registry.promote(name, version.number, by=by, verdict=verdict, force=force)
         return _told(registry, change, by, answer_s)
@@ -74,11 +75,10 @@ def refresh(server: Attendant, number: int, answer_s: float = ANSWER_S) -> str |
 
 
 def _judged(registry: Registry, version: Version, data: str | None, code_from: Path | None) -> Verdict | None:
-    """The verdict on record where it is about what is production now, else a new one; None: nothing to judge by."""
+    """The verdict on record where it still stands, else a new one; None: there is nothing to judge by."""
+    if data is None and (known := registry.standing(version)) is not None:
+        return known
     rule = registry.rule(version.name)
-    known = registry.verdicts(version.name, version.number)
-    if data is None and known and known[-1][1].against == gate.number_in_production(registry, version.name):
-        return known[-1][1]
     if data is None and (rule is None or rule.data is None):
         return None
     return gate.decide(registry, version, rule or GateRule(), data=data, code_from=code_from)

@@ -45,8 +45,12 @@ class File:
 
     def __init__(self, path: Path) -> None:
         self.path = path
-        path.parent.mkdir(parents=True, exist_ok=True, mode=0o700)
-        path.touch(mode=0o600)
+        try:
+            path.parent.mkdir(parents=True, exist_ok=True, mode=0o700)
+            path.touch(mode=0o600)
+        except OSError as error:
+            reason = (error.strerror or str(error)).lower()
+            raise SpringtideError(f"{path} cannot be used as the registry: {reason}") from None
         with self._opened() as rows:
             if self._version(rows) != len(_STEPS):
                 with _alone(path.parent):  # two that turn a new file to WAL at once would turn each other away

@@ -6,8 +6,8 @@ the transaction that makes the row. So `add`, killed at any instant, leaves a wh
 
 from __future__ import annotations
 
-import getpass
 import os
+import pwd
 import secrets
 import sqlite3
 import time
@@ -36,8 +36,8 @@ from springtide.train import durable, process
 def whoever() -> str:
     """The name of the user of this process, for what is recorded."""
     try:
-        return getpass.getuser()
-    except (KeyError, OSError):
+        return pwd.getpwuid(os.getuid()).pw_name  # and not what the environment says
+    except KeyError:
         return f"user {os.getuid()}"
 
 
@@ -115,8 +115,8 @@ class Registry:
             found = self._versions(file, name)
             version = _one(found, number)
             held = _stages(found)
-            verdict = verdict or self._verdict(file, name, number)
             if not force and version.stage is not Stage.PRODUCTION:
+                verdict = verdict or self._standing(file, version)
                 _check(version, verdict, stages.holder(held, Stage.PRODUCTION))
             why = why or ("by force" if force else verdict.sentence if verdict else "it is production already")
             return self._changed(file, version, held, "promote", stages.promoted(held, number), by, why, force)
@@ -175,6 +175,13 @@ class Registry:
                 "INSERT INTO verdicts (name, number, time_s, verdict) VALUES (?, ?, ?, ?)",
                 (name, number, time.time(), rows.text(verdict)),
             )
+
+    def standing(self, version: Version) -> Verdict | None:
+        """The verdict by which it may be promoted: the last one, by the rule in force, against what is production."""
+        with self._file.reading() as file:
+            verdict = self._standing(file, version)
+            production = stages.holder(_stages(self._listed(file, version.name)), Stage.PRODUCTION)
+        return verdict if verdict is not None and verdict.against == production else None
 
     def verdicts(self, name: str, number: int) -> list[tuple[float, Verdict]]:
         """(unix seconds, verdict), oldest first."""
@@ -258,11 +265,17 @@ class Registry:
         hint = nearest(name, names) or ("; `tide model ls` shows all" if names else "; `tide model add` makes one")
         raise UserError(f'there is no model "{name}"{hint}')
 
-    def _verdict(self, file: sqlite3.Connection, name: str, number: int) -> Verdict | None:
+    def _standing(self, file: sqlite3.Connection, version: Version) -> Verdict | None:
+        """The last verdict on record, where it was by the rule that is in force."""
         found = file.execute(
-            "SELECT verdict FROM verdicts WHERE name = ? AND number = ? ORDER BY id DESC LIMIT 1", (name, number)
+            "SELECT verdict, rule FROM verdicts JOIN models USING (name) WHERE name = ? AND number = ? "
+            "ORDER BY id DESC LIMIT 1",
+            (version.name, version.number),
         ).fetchone()
-        return rows.verdict_of(found[0]) if found else None
+        verdict = rows.verdict_of(found[0]) if found else None
+        if verdict is not None and found[1] and verdict.rule != rows.rule_of(found[1]):
+            return None
+        return verdict
 
     def _changed(
         self, file: sqlite3.Connection, version: Version, held: Stages, action: str, moves: Moves, by: str, why: str,
