@@ -14,6 +14,7 @@ from numpy.typing import NDArray
 from torch.utils.data import Subset, TensorDataset, default_collate, default_convert
 
 from springtide.data.order import Indices, OrderLike
+from springtide.spec import UserError
 from springtide.train.ahead import Group, Item
 
 Seed = Callable[[int, int], None]
@@ -48,6 +49,7 @@ class Fetch:
         self._many = getattr(dataset, "__getitems__", None)
         self._stack = getattr(_innermost(dataset), "stack", None) if self.collate is default_collate else None
         self._counter = _innermost(dataset) if hasattr(_innermost(dataset), "bad") else None
+        self._unfit = getattr(dataset, "unfit", None)  # how a dataset names the samples that do not go together
         self._one_at_a_time = threading.Lock()
 
     def ready(self, group: Group) -> bool:
@@ -73,7 +75,15 @@ class Fetch:
             samples += self._samples(item, part)
         with _named(group, indices):
             arrays = self._stack(samples) if self._stack is not None and self.pure else None
-            return self.collate(samples) if arrays is None else _tensors(arrays), indices
+            return self._collated(samples, indices) if arrays is None else _tensors(arrays), indices
+
+    def _collated(self, samples: list[Any], indices: Indices) -> Any:
+        try:
+            return self.collate(samples)
+        except Exception as error:
+            if self._unfit is None or isinstance(error, UserError):
+                raise
+            raise self._unfit(indices.tolist(), error) from None
 
     def _samples(self, item: Item, part: Indices) -> Sequence[Any]:
         if self._seed is not None:

@@ -25,7 +25,7 @@ QUICK: dict[str, tuple[Setup, int]] = {
     "the supervisor dies": (Setup(resizes=(1,), kills=1, supervisor_kills=1), 21_000),
     "settings that travel": (Setup(workers=1, steps=3, resizes=(2,), settings=True, kills=1), 1_000),
     "the end is wished for": (Setup(stop=True, checkpoints=1, kills=1), 13_000),
-    "a stream": (Setup(stream=True, kills=1), 20_000),
+    "a stream": (Setup(stream=True, kills=1), 12_000),
     "a stream, resized": (Setup(stream=True, blocks=1, steps=1, resizes=(1,), kills=1), 20_000),
     "a stream and a checkpoint": (Setup(stream=True, blocks=1, chunks=1, checkpoints=1, kills=1), 20_000),
     "a stream, looked at": (Setup(stream=True, blocks=1, steps=1, evaluate_every=2, stop=True, kills=1), 10_000),

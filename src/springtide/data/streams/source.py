@@ -123,6 +123,17 @@ class Source:
         self.bad += len(missing)
         return samples
 
+    def unfit(self, numbers: Sequence[int], error: Exception) -> UserError:
+        """What to say where collating failed: the samples of these numbers do not go together."""
+        mine = sorted(number for number in numbers if number >= 0)
+        if not mine:
+            return UserError(f"samples of the set that is mixed in cannot be made into one batch ({_line(error)})")
+        mixed = ", with samples of the set that is mixed in" if len(mine) < len(numbers) else ""
+        first, last = mine[0], mine[-1]
+        until = f" to {last & _OFFSET:,}" if first >> OFFSET_BITS == last >> OFFSET_BITS else f" to {self.where(last)}"
+        where = self.where(first).replace(", offset ", ", offsets ")
+        return UserError(f"{where}{until}: the records cannot be made into one batch{mixed} ({_line(error)})")
+
     def where(self, number: int) -> str:
         """For a sentence."""
         if number < 0:
@@ -203,6 +214,11 @@ _OBJECTS = msgspec.json.Decoder(dict[str, Any])
 def number_of(partition: int, offset: int) -> int:
     """The number by which a sample goes."""
     return partition << OFFSET_BITS | offset
+
+
+def _line(error: Exception) -> str:
+    text = str(error).strip().splitlines()
+    return f"{type(error).__name__}: {text[0]}" if text else type(error).__name__
 
 
 def _start(start: str | Mapping[int, int]) -> str | dict[int, int]:
