@@ -85,6 +85,9 @@ class Loaded:
             raise
         except (MemoryError, torch.OutOfMemoryError):
             raise Fault("there is no memory left for this request; send less at a time", 503, RETRY_S) from None
+        except (NameError, AttributeError, ImportError) as error:
+            _log.exception("version %d of %s", self.number, self.name)
+            raise Fault(f"version {self.number} of {self.name} is broken: {_line(error)}", 500) from None
         except Exception as error:
             _log.debug("version %d of %s", self.number, self.name, exc_info=True)
             raise Fault(f"version {self.number} of {self.name} does not take {_told(inputs)}: {_line(error)}") from None
