@@ -124,7 +124,8 @@ class Reader:
                 segment, position = self._following(segment, offset), 0
                 continue
             if header is None or header.offset > offset:
-                raise self._damage(segment, position, offset)
+                position = self._beyond_damage(segment, position, offset)
+                continue
             if header.end > offset:
                 break
             position += header.size_bytes
@@ -145,13 +146,16 @@ class Reader:
         """Where the frame that holds `offset` begins, or else where it is missing."""
         size_bytes = os.fstat(segment.handle).st_size
         position = before = segments.near(self._folder, segment.base, segment.handle, offset, size_bytes)
-        entries, last, expected = [], 0, 0
-        while position < size_bytes:
-            header, _ = segment.header(position)
-            if header is None or header.offset < expected or header.offset > offset:
+        entries, last, expected = [], 0, -1
+        while True:
+            header, _ = segment.header(position) if position < size_bytes else (None, 0)
+            if header is None or header.offset > offset or header.offset != expected >= 0:
                 # Behind a header that is not as it was written, the next frame may lie anywhere.
                 found = segment.search(before, offset)
-                return found[0] if found is not None and found[1].offset <= offset else position
+                if found is not None and found[1].offset <= offset:
+                    return found[0]
+                whole, _ = segment.frame(before)
+                return before + (whole.size_bytes if whole is not None else 0)
             if header.end > offset:
                 break
             if position - last >= segments.INDEX_EVERY_BYTES:
@@ -171,14 +175,16 @@ class Reader:
         size_bytes = segment.file.stat().st_size
         raise Damaged(self._number, offset, end, str(segment.file), size_bytes, "the file ends too early,")
 
-    def _damage(self, segment: Segment, position: int, offset: int) -> Damaged:
-        """How much cannot be read because of the frame at `position`."""
+    def _beyond_damage(self, segment: Segment, position: int, offset: int) -> int:
+        """Where the frame of `offset` lies, behind a place that is not as it was written. Raises `Damaged`: nowhere."""
         found = segment.search(position, offset)
+        if found is not None and found[1].offset <= offset:
+            return found[0]
         if found is not None:
-            end = max(found[1].offset, offset + 1)
+            end = found[1].offset
         else:
             end = min([one for one in segments.bases(self._folder) if one > offset], default=self._row[Word.DURABLE])
-        return Damaged(self._number, offset, end, str(segment.file), position, "the checksum does not fit")
+        raise Damaged(self._number, offset, end, str(segment.file), position, "the checksum does not fit")
 
     def _lost(self, offset: int) -> Damaged:
         bases = segments.bases(self._folder)

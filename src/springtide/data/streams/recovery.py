@@ -24,41 +24,49 @@ def tail(data: bytes, base: int, seed: int, acknowledged: int, keep_all: bool) -
     Whole frames are kept, also where their writer died before he was told so; without `keep_all`, only those that hold
     acknowledged records. What lies before an acknowledged record is kept even if it is damaged: readers name it.
     """
-    found, whole_bytes = _walk(data, base, seed)
-    acknowledged = max([acknowledged, *(header.durable for _, header in found)])
-    kept = [
-        (at, header)
-        for at, header in found
-        if header.offset < acknowledged or (keep_all and at + header.size_bytes <= whole_bytes)
-    ]
-    end = max([acknowledged if base <= acknowledged else base, *(header.end for _, header in kept)])
-    size_bytes = max([0, *(at + header.size_bytes for at, header in kept)])
-    return Tail(end, size_bytes, any(header.note_bytes for _, header in kept), _sparse(kept))
+    found = _walk(data, base, seed)
+    acknowledged = max([acknowledged, *(one.header.durable for one in found)])
+    kept = list[_Found]()
+    for one in found:
+        torn = one.missing is not None and one.missing >= acknowledged
+        if torn or not (keep_all or one.header.offset < acknowledged):
+            break
+        kept.append(one)
+    end = max([base, acknowledged, *(one.header.end for one in kept)])
+    size_bytes = kept[-1].at + kept[-1].header.size_bytes if kept else 0
+    return Tail(end, size_bytes, any(one.header.note_bytes for one in kept), _sparse(kept))
 
 
-def _walk(data: bytes, base: int, seed: int) -> tuple[list[tuple[int, frames.Header]], int]:
-    """All intact frames with where they begin, and up to which byte there is nothing else."""
-    found: list[tuple[int, frames.Header]] = []
-    at, expected, whole_bytes, torn = 0, base, 0, False
+@dataclass(frozen=True, slots=True)
+class _Found:
+    """An intact frame at byte `at`. `missing`: the offset from which on something is missing before it."""
+
+    at: int
+    header: frames.Header
+    missing: int | None
+
+
+def _walk(data: bytes, base: int, seed: int) -> list[_Found]:
+    """All intact frames, also those behind places that are not."""
+    found: list[_Found] = []
+    at, expected, missing = 0, base, None
     while at < len(data):
         header = frames.header(data, at)
         if header is None or header.offset < expected or not frames.intact(data, at, header, seed):
-            torn = True
             following = frames.next_intact(data, at + 1, seed)
             if following is None:
                 break
-            at = following
+            at, missing = following, expected
             continue
-        found.append((at, header))
-        at, expected = at + header.size_bytes, header.end
-        whole_bytes = whole_bytes if torn else at
-    return found, whole_bytes
+        found.append(_Found(at, header, expected if missing is None and header.offset > expected else missing))
+        at, expected, missing = at + header.size_bytes, header.end, None
+    return found
 
 
-def _sparse(kept: list[tuple[int, frames.Header]]) -> list[tuple[int, int]]:
+def _sparse(kept: list[_Found]) -> list[tuple[int, int]]:
     entries, last = [], 0
-    for at, header in kept:
-        if at - last >= INDEX_EVERY_BYTES:
-            entries.append((header.offset, at))
-            last = at
+    for one in kept:
+        if one.at - last >= INDEX_EVERY_BYTES:
+            entries.append((one.header.offset, one.at))
+            last = one.at
     return entries
