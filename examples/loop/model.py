@@ -1,4 +1,4 @@
-"""The model: sixteen numbers in, a word out. It carries what the server needs: how a request becomes a tensor, and back."""
+"""The model: sixteen numbers in, a word out; with what the server needs to make a tensor of a request, and back."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Words as they might arrive from a microphone: sixteen numbers each, and noise. `python sounds.py` writes the files."""
+"""Words as a microphone might give them: sixteen numbers each, and noise. `python sounds.py` writes the files."""
 
 from __future__ import annotations
 

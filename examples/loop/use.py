@@ -1,7 +1,7 @@
 """A user of the words service: says words, hears what was understood, and corrects what was not.
 
-`python use.py mute 100` says "mute" a hundred times and tells the right word each time; without a number it only says how
-often it was understood.
+`python use.py mute 100` says "mute" a hundred times and tells the right word each time; without a number it only says
+how often it was understood.
 """
 
 from __future__ import annotations

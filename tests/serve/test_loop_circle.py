@@ -138,8 +138,8 @@ def test_a_released_quarantine_is_appended_again_and_its_old_offsets_stay_skippe
 
 
 def test_why_training_does_not_go_on_is_told_once() -> None:
-    circle = after(Circle(), TrainingEnded("words-train failed: no memory"), TrainingEnded("words-train failed: no memory"))
-    assert [note.sentence for note in circle.notes] == ["words-train failed: no memory"]
+    failed = TrainingEnded("words-train failed: no memory")
+    assert [note.sentence for note in after(Circle(), failed, failed).notes] == ["words-train failed: no memory"]
 
 
 # --- invented histories, with a world that carries out what is due and may be killed between any two lines
@@ -286,7 +286,8 @@ def test_after_a_refusal_exactly_the_records_since_the_base_are_quarantined(hist
                     assert told == sorted(set(candidate) - set(base))
 
 
-spans = st.lists(st.tuples(st.integers(0, 30), st.integers(0, 10)).map(lambda two: (two[0], two[0] + two[1])), max_size=6)
+a_span = st.tuples(st.integers(0, 30), st.integers(0, 10)).map(lambda two: (two[0], two[0] + two[1]))
+spans = st.lists(a_span, max_size=6)
 
 
 @given(spans, spans)

@@ -41,7 +41,8 @@ def test_what_is_not_said_has_a_meaning() -> None:
         "accuracy", 20, spec.Priority.PRODUCTION, 30.0,
     )  # fmt: skip
     assert spec.to_data(loop) == {
-        "kind": "loop", "name": "words", "build": "model:build", "train": {"script": "train.py"}, "serve": {"port": 8080},
+        "kind": "loop", "name": "words", "build": "model:build", "train": {"script": "train.py"},
+        "serve": {"port": 8080},
     }  # fmt: skip
 
 
