@@ -60,6 +60,13 @@ def test_lineage_and_metrics_come_from_the_manifest(tmp_path: Path) -> None:
     assert found.metrics == {"accuracy": 0.5, "loss": 1.0}
 
 
+def test_a_run_on_a_stream_brings_how_far_it_had_read(tmp_path: Path) -> None:
+    at = _written(tmp_path, 7, position={"offsets": {"0": 40, "1": 38}})
+    assert sources.read(at).lineage.offsets == {"stream": {"0": 40, "1": 38}}
+    at = _written(tmp_path, 8, position={"offsets": {"0": 50}}, stream="log:///records")
+    assert sources.read(at).lineage.offsets == {"log:///records": {"0": 50}}
+
+
 def test_a_safetensors_file_keeps_its_names(tmp_path: Path) -> None:
     path = weights(tmp_path / "w.safetensors", model__a=[1.0], model__b=[2.0])
     assert _values(sources.read(path)) == {"model.a": 1.0, "model.b": 2.0}

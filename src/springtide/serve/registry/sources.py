@@ -12,7 +12,7 @@ from typing import Any
 
 from springtide.serve.registry.version import Lineage
 from springtide.spec.errors import SpringtideError, UserError
-from springtide.train import checkpoint
+from springtide.train import checkpoint, offsets
 from springtide.train.manifest import MANIFEST, STATE, Manifest
 from springtide.train.tensors import Layout, Stored, Tensor, lay_out, map_file, parse
 
@@ -72,11 +72,10 @@ def lineage_of(about: Manifest, path: str) -> Lineage:
 
 
 def _offsets(about: Manifest) -> dict[str, dict[str, int]]:
-    """How far each stream was read, where the run read one: the manifest's position says `stream`."""
-    said = about.position.get("stream")
-    if not isinstance(said, dict) or not isinstance(said.get("offsets"), dict):
-        return {}
-    return {str(said.get("url", "")): {str(part): int(end) for part, end in said["offsets"].items()}}
+    """How far the run had read its stream, under the stream's URL where the manifest says it; {}: it read none."""
+    found = offsets.kept(about)
+    url = str(about.config.get("stream") or "stream")
+    return {} if found is None else {url: {str(partition): end for partition, end in found.items()}}
 
 
 def _metrics(about: Manifest) -> dict[str, float]:
