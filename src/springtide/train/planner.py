@@ -23,7 +23,8 @@ from springtide.train.step_log import Beginning, Planned, Writer
 from springtide.train.stream_order import numbers
 from springtide.train.stream_plan import Spans, Supply
 
-AHEAD = 64  # steps that are planned before the first of them is done
+AHEAD, MOST_AHEAD = 64, 4096  # steps that are planned before the first of them is done,
+AHEAD_SECONDS = 2.0  # and for so long at the run's pace: more than a new supervisor takes to be there
 WAIT_SECONDS = 0.5  # how long a look at the stream may be late for what the stream does not tell
 _AWAY_SECONDS = 1.0
 _LEASE_SECONDS = 10.0  # how long the process that had the log before may take to die
@@ -65,6 +66,8 @@ class Planner:
         self._told_lost: dict[int, int] = {}
         self._away = False
         self._grew = time.monotonic()
+        self._ahead = AHEAD
+        self._paced = time.monotonic(), self.planned
 
     def advance(self, reached: int) -> bool:
         """Plan more where there is more, `reached` being the last step made; whether there was.
@@ -88,7 +91,7 @@ class Planner:
 
     def full(self, reached: int) -> bool:
         """Whether there is nothing to plan until more steps are made, or for ever."""
-        return self.over or self.planned >= self._task.steps or self.planned - reached > AHEAD // 2
+        return self.over or self.planned >= self._task.steps or self.planned - reached > self._ahead // 2
 
     @property
     def over(self) -> bool:
@@ -198,7 +201,8 @@ class Planner:
         self._check_lost(log, supply)
         steps, offsets, ending = list[Planned](), dict(log.offsets), ""
         taken = log.last.records if log.last else 0
-        room = min(reached + AHEAD, task.steps) - log.step if not self.full(reached) else 0
+        self._pace(reached)
+        room = min(reached + self._ahead, task.steps) - log.step if not self.full(reached) else 0
         while len(steps) < room and not ending:
             step = log.step + len(steps) + 1
             count = stream_plan.records_of(step, task.batch_size, task.ratio)
@@ -218,6 +222,14 @@ class Planner:
             self._end(log, self.planned, ending, supply)
         elif task.rules.seconds is not None and time.time() - task.began >= task.rules.seconds and not self.over:
             self._end(log, min(self.planned, reached + 1), f"seconds={task.rules.seconds:g}", supply)
+
+    def _pace(self, reached: int) -> None:
+        """How far to plan, from the steps of the last second or more."""
+        (since, step), now = self._paced, time.monotonic()
+        if now - since >= 1.0:
+            rate = (reached - step) / (now - since)
+            self._ahead = min(MOST_AHEAD, max(AHEAD, int(rate * AHEAD_SECONDS)))
+            self._paced = now, reached
 
     def _dried_up(self) -> str:
         """Why no batch will come any more; empty where one may."""
