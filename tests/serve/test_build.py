@@ -108,13 +108,17 @@ def test_what_a_build_draws_is_the_same_each_time_and_draws_nothing_of_the_calle
     write(
         tmp_path,
         mine="""
+import random
+
+import numpy as np
 import torch
 
 class Noise(torch.nn.Module):
     def __init__(self):
         super().__init__()
         self.register_buffer("kept", torch.zeros(1))
-        self.register_buffer("noise", torch.rand(3), persistent=False)
+        drawn = [torch.rand(1).item(), random.random(), np.random.rand()]
+        self.register_buffer("noise", torch.tensor(drawn), persistent=False)
         self.drop = torch.nn.Dropout()
 
     def forward(self, first, /, second, *rest, third=None, **more):

@@ -197,6 +197,34 @@ def test_what_a_killed_promotion_left_is_told_by_the_next(registry: Registry, se
     assert stopped.asked[before:][-1] == 2
 
 
+def test_what_was_changed_since_is_neither_promoted_nor_gone_back_to(registry: Registry) -> None:
+    weights = registry.version("scale", 2).path / "model.safetensors"
+    weights.chmod(0o644)
+    weights.write_bytes(b"\0" * weights.stat().st_size)
+    with pytest.raises(SpringtideError, match="version 2 of scale was changed since it was registered"):
+        promotion.promote(registry, "scale", 2, by="ada", force=True)
+    registry.promote("scale", 2, by="ada", force=True)
+    promotion.promote(registry, "scale", 3, by="ada", force=True)
+    with pytest.raises(SpringtideError, match="version 2 of scale was changed since it was registered"):
+        promotion.rollback(registry, "scale", by="ada")
+    assert _stages(registry) == ["archived", "previous", "production"]
+
+
+def test_nothing_is_set_aside_while_a_promotion_may_have_to_be_undone(registry: Registry, servers: Any) -> None:
+    stopped = servers()
+    os.kill(stopped.process.pid, signal.SIGSTOP)
+    pid = forked(lambda: promotion.promote(registry, "scale", 2, by="ada", force=True))
+    try:
+        running.wait_until(lambda: _stages(registry)[1] == "production", "it has begun")
+        with pytest.raises(Refused, match="a promotion of scale is under way"):
+            promotion.archive(registry, "scale", 1, by="eve")
+    finally:
+        os.kill(stopped.process.pid, signal.SIGCONT)
+        assert ended(pid) == 0
+    promotion.archive(registry, "scale", 1, by="eve")
+    assert _stages(registry) == ["archived", "production", "candidate"]
+
+
 def test_without_a_verdict_the_rule_s_data_are_judged_on_the_spot(registry: Registry, tmp_path: Path) -> None:
     with pytest.raises(Refused, match="was not judged, and there is no gate data"):
         promotion.promote(registry, "scale", 3, by="ada")

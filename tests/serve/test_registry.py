@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import random
 import re
+import resource
 import sqlite3
 from collections.abc import Callable
 from pathlib import Path
@@ -138,6 +139,19 @@ def test_many_writers_at_once_get_numbers_without_gaps(registry: Registry, tmp_p
         assert [ended(pid) for pid in writers] == [0] * 4
     assert _all_whole(registry, "scale") == list(range(1, 21))
     assert not _left(registry)
+
+
+def test_a_full_disk_leaves_nothing_and_is_said(registry: Registry, tmp_path: Path) -> None:
+    write(tmp_path, scale_model=SCALE)
+    file = weights(tmp_path / "w.safetensors", scale=[1.0] * 500_000)
+
+    def add() -> None:
+        resource.setrlimit(resource.RLIMIT_FSIZE, (1_000_000, 1_000_000))  # what a full disk does to a writer
+        with pytest.raises(SpringtideError, match=r"scale cannot be written to .*; nothing was added"):
+            registry.add("scale", file, build="scale_model:build", code_from=tmp_path)
+
+    assert ended(forked(add)) == 0
+    assert registry.names() == [] and not _left(registry)
 
 
 def test_what_is_no_name_is_said_with_one_that_would_be(registry: Registry, tmp_path: Path) -> None:

@@ -174,10 +174,12 @@ def rollback(name: str, as_json: bool) -> None:
 @as_json
 def archive(name: str, version: str, as_json: bool) -> None:
     """Set VERSION aside; its files stay."""
+    from springtide.serve import promotion
+
     registry = _registry()
     name = _known(registry, name)
     number = registry.version(name, version).number
-    change = registry.archive(name, number, by=_whoever())
+    change = promotion.archive(registry, name, number, by=_whoever())
     if as_json:
         _tell(registry, change, as_json)
     else:

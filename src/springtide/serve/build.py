@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import inspect
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -32,13 +34,25 @@ def module_in(folder: Path, recipe: Recipe, what: str) -> torch.nn.Module:
     """The module that a recipe builds in its folder. Random numbers that the build draws are the same each time."""
     import torch
 
-    with torch.random.fork_rng(devices=[]):
-        torch.manual_seed(0)
+    with same_numbers():
         module = _built(folder, recipe, what)
     if not isinstance(module, torch.nn.Module):
         raise SpringtideError(f"{what}: {recipe.build} returned {type(module).__name__}; return a torch.nn.Module")
     _load(module, folder / WEIGHTS, what)
     return module.eval()
+
+
+@contextmanager
+def same_numbers() -> Iterator[None]:
+    """Whoever draws random numbers within draws the same each time, and none of the caller's."""
+    from springtide.train import randomness
+
+    saved = randomness.states()
+    try:
+        randomness.seed_all(0)
+        yield
+    finally:
+        randomness.restore(saved)
 
 
 def inputs_of(module: torch.nn.Module) -> tuple[str, ...]:

@@ -19,7 +19,7 @@ from urllib.parse import urlencode
 
 from springtide.serve import gate
 from springtide.serve.judging import GateRule, Verdict
-from springtide.serve.registry import Attendant, Change, Registry, Stage, Version
+from springtide.serve.registry import Attendant, Change, Registry, Stage, Version, folder
 from springtide.spec.errors import Refused, SpringtideError
 from springtide.train import control, process
 
@@ -39,10 +39,11 @@ def promote(
     there is nothing to judge by, or another promotion is under way. SpringtideError: a server cannot load it; then all
     is as it was.
     """
+    version = registry.version(name, number)
+    if evaluate and not force and verdict is None and version.stage not in (Stage.PRODUCTION, Stage.ARCHIVED):
+        verdict = _judged(registry, version, data, code_from)  # while others may still promote, or roll back
     with _alone(registry, name, by):
-        version = registry.version(name, number)
-        if evaluate and not force and verdict is None and version.stage not in (Stage.PRODUCTION, Stage.ARCHIVED):
-            verdict = _judged(registry, version, data, code_from)
+        _check_files(version)
         change = registry.promote(name, version.number, by=by, verdict=verdict, force=force)
         return _told(registry, change, by, answer_s)
 
@@ -50,7 +51,17 @@ def promote(
 def rollback(registry: Registry, name: str, *, by: str, answer_s: float = ANSWER_S) -> Change:
     """Make the previous version production again; otherwise as `promote`, without a gate."""
     with _alone(registry, name, by):
-        return _told(registry, registry.rollback(name, by=by), by, answer_s)
+        for version in registry.versions(name):
+            if version.stage is Stage.PREVIOUS:
+                _check_files(version)
+        change = registry.rollback(name, by=by)
+        return _told(registry, change, by, answer_s)
+
+
+def archive(registry: Registry, name: str, number: int, *, by: str) -> Change:
+    """Set a version aside, but not while a promotion may have to be undone. Refused: it is production."""
+    with _alone(registry, name, by):
+        return registry.archive(name, number, by=by)
 
 
 def refresh(server: Attendant, number: int, answer_s: float = ANSWER_S) -> str | None:
@@ -72,6 +83,11 @@ def refresh(server: Attendant, number: int, answer_s: float = ANSWER_S) -> str |
             return f"{what} answers with version {answer.get('version')} all the same"
         return None
     return None
+
+
+def _check_files(version: Version) -> None:
+    """SpringtideError: weights or code of the version were changed since it was registered."""
+    folder.verified(version.path, version.digest, f"version {version.number} of {version.name}")
 
 
 def _judged(registry: Registry, version: Version, data: str | None, code_from: Path | None) -> Verdict | None:

@@ -6,6 +6,7 @@ import math
 from collections.abc import Callable, Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
+from springtide.serve.build import same_numbers
 from springtide.serve.judging import Scores, Slice
 from springtide.spec.errors import UserError
 
@@ -21,8 +22,7 @@ def scores(module: torch.nn.Module, records: list[Record], scorer: Scorer | None
     import torch
 
     own = getattr(module, "evaluate", None)
-    with torch.inference_mode(), torch.random.fork_rng(devices=[]):
-        torch.manual_seed(0)
+    with torch.inference_mode(), same_numbers():
         if scorer is not None:
             said = scorer(module, records)
         elif own is not None:
