@@ -11,7 +11,7 @@ import os
 import selectors
 import threading
 import time
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Collection, Mapping
 from dataclasses import dataclass, replace
 from pathlib import Path
 
@@ -75,9 +75,10 @@ def learn(health: Health, answer: Answer, now_s: float) -> Health:
 
 def _again_s(health: Health, now_s: float) -> float:
     """When one that was never well is asked again: soon while it may be starting."""
+    late = now_s - health.since_s >= _LATE_S
     if health.speaks:
-        return _SOON_S
-    return EVERY_S if now_s - health.since_s < _LATE_S else _MUTE_EVERY_S
+        return EVERY_S if late else _SOON_S
+    return _MUTE_EVERY_S if late else EVERY_S
 
 
 def requests(text: str) -> float | None:
@@ -151,14 +152,14 @@ class Prober:
         self._thread = threading.Thread(target=self._run, name="health", daemon=True)
         self._thread.start()
 
-    def watch(self, paths: Mapping[Key, Path]) -> None:
-        """From now on these, and no others."""
+    def watch(self, paths: Mapping[Key, Path], speaking: Collection[Key] = ()) -> None:
+        """From now on these, and no others. `speaking`: known to have such a socket, however late they answer."""
         with self._lock:
             if paths.keys() == self._paths.keys():
                 return
             now = time.monotonic()
             self._paths = dict(paths)
-            self._known = {key: self._known.get(key) or Health(now) for key in paths}
+            self._known = {key: self._known.get(key) or Health(now, key in speaking) for key in paths}
         self._wake()
 
     def health(self, key: Key) -> Health | None:

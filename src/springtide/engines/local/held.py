@@ -119,7 +119,8 @@ def begin(folder: Folder, job: Job, pool: str, grouped: bool) -> Held:
     by_cores = job.load is not None and job.load.cpu is not None
     about = {
         "kind": str(job.kind), "service": job.kind == Kind.SERVICE, "pool": pool, "grouped": grouped, "name": job.name,
-        "window_s": window_s, "by_cores": by_cores, "gpu": job.resources.gpu, "scratch": job.scratch,
+        "window_s": window_s, "by_cores": by_cores, "model": job.model, "gpu": job.resources.gpu,
+        "scratch": job.scratch,
     }  # fmt: skip
     save(folder.about, about)
     return Held(folder, about)

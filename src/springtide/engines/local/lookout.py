@@ -52,15 +52,16 @@ class Lookout:
         self._meter.close()
 
     def _watch(self, jobs: Sequence[Held]) -> None:
-        asked, watched = {}, []
+        asked, speaking, watched = {}, [], []
         for job in jobs:
             for name in job.unfinished:
                 most = job.about.get("scratch") or USUAL_BYTES
                 watched.append(Scratch(job.id, name, (job.folder.scratch(name),), most))
                 if job.kind == Kind.SERVICE and job.records[name].pid:
                     asked[(job.id, name)] = job.folder.replica(name) / "admin.sock"
+                    speaking += [(job.id, name)] if job.about.get("model") else []
         self._asked = tuple(asked)
-        self._prober.watch(asked)
+        self._prober.watch(asked, speaking)
         self._guard.watch(watched)
 
     def _seen(self, job: Held, used: Used, now_s: float) -> JobSeen:
