@@ -9,6 +9,7 @@ import shutil
 import signal
 import subprocess
 from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -18,7 +19,7 @@ import pytest
 
 HERE = Path(__file__).parent
 KEPT = Path("~/.cache/springtide").expanduser()
-FETCHES_S, STARTS_S = 600.0, 120.0
+FETCHES_S = 600.0
 USER = "tide"
 
 
@@ -72,11 +73,10 @@ def libraries() -> Path:
     return target
 
 
-@pytest.fixture(scope="session")
-def hdfs(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Hdfs]:
-    """A cluster of its own for this session; it ends with whoever started it, however that ends."""
+@contextmanager
+def running_hdfs(folder: Path) -> Iterator[Hdfs]:
+    """A cluster below `folder`; it ends with whoever started it, however that ends."""
     jars = libraries()
-    folder = tmp_path_factory.mktemp("hdfs")
     words = [
         "java", "-Xmx512m", "-XX:+UseSerialGC", "--add-opens", "java.base/java.lang=ALL-UNNAMED",
         f"-Dhadoop.tmp.dir={folder}", "-cp", f"{jars}/*", str(HERE / "hdfs_cluster.java"), str(folder / "dfs"),
@@ -96,4 +96,12 @@ def hdfs(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Hdfs]:
     finally:
         process.kill()
         process.communicate()
-        shutil.rmtree(folder, ignore_errors=True)
+
+
+@pytest.fixture(scope="session")
+def hdfs(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Hdfs]:
+    """A cluster of its own for this session."""
+    folder = tmp_path_factory.mktemp("hdfs")
+    with running_hdfs(folder) as found:
+        yield found
+    shutil.rmtree(folder, ignore_errors=True)

@@ -18,6 +18,7 @@ if TYPE_CHECKING:
     from springtide.data.arrays import npy
     from springtide.data.columnar import parquet
     from springtide.data.lines import csv, json_lines
+    from springtide.data.packing import pack
     from springtide.data.pictures import images
     from springtide.data.streams.source import stream
 
@@ -32,13 +33,14 @@ __all__ = [
     "images",
     "json_lines",
     "npy",
+    "pack",
     "parquet",
     "stream",
 ]
 
 # The libraries that read files take 0.3 s to import, and some start threads, which a process that forks must not have.
 _READERS = {"csv": "lines", "json_lines": "lines", "parquet": "columnar", "npy": "arrays", "images": "pictures",
-            "stream": "streams.source"}  # fmt: skip
+            "pack": "packing", "stream": "streams.source"}  # fmt: skip
 
 
 def __getattr__(name: str) -> Any:

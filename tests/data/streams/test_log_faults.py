@@ -72,6 +72,18 @@ def test_after_a_restart_of_the_machine_all_that_reached_the_disk_is_there(log: 
     found.close()
 
 
+def test_what_lies_behind_a_tear_was_never_acknowledged(log: LogStream) -> None:
+    """A disk may keep the second of two writes, and not the first."""
+    seed = segments.seed(log.settings.identity, 0, 0)
+    first, second = (frames.encode([b"x"], offset=at, time_us=1, durable=30, seed=seed) for at in (30, 31))
+    with last_segment(log).open("ab") as file:
+        file.write(b"\0" * len(first) + second)
+    found = restart_the_machine(log, durable=0)
+    assert values_of(found) == VALUES
+    assert found.append([b"next"]) == [(0, 30)]
+    found.close()
+
+
 def test_the_words_may_be_lost_altogether(log: LogStream) -> None:
     log.close()
     (log.folder / "marks").unlink()

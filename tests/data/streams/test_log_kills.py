@@ -2,13 +2,19 @@
 
 from __future__ import annotations
 
+import itertools
 import os
 import random
 import select
+import signal
 import struct
+import sys
 import time
 from collections import defaultdict
+from collections.abc import Callable
 from pathlib import Path
+from types import FrameType
+from typing import Any
 
 import pytest
 from logs import a_log, forked, kill
@@ -137,6 +143,43 @@ def test_killed_writers_lose_and_double_nothing(sync: str, tmp_path: Path) -> No
 def test_killed_writers_lose_and_double_nothing_in_200_rounds(sync: str, tmp_path: Path) -> None:
     for part in range(7):
         run(tmp_path / str(part), 10, seed=random.randrange(10**6), sync=sync, segment=30_000)
+
+
+@pytest.mark.parametrize("sync", ["each", "os"])
+def test_a_writer_may_die_at_any_line(sync: str, tmp_path: Path) -> None:
+    """Of appending, syncing, beginning a segment and of the recovery that the one before it made necessary."""
+    log, lines, deaths, next_number = a_log(tmp_path / "log", sync=sync, segment=4096), 0, 0, 0
+    acknowledged: set[int] = set()
+
+    def die_at(count: int, first: int, told: int) -> None:
+        left = itertools.count(count, -1)
+
+        def look(frame: FrameType, event: str, _: object) -> Callable[..., Any] | None:
+            if not frame.f_code.co_filename.endswith("streams/partition.py"):
+                return None
+            if event == "line" and next(left) == 0:
+                os.kill(os.getpid(), signal.SIGKILL)
+            return look
+
+        sys.settrace(look)
+        for number in range(first, first + 3):
+            log.append([b"%d " % number + b"x" * 900], note=b'{"who": %d}' % number)
+            os.write(told, struct.pack("<I", number))
+
+    while deaths == lines:
+        told, end = os.pipe()
+        pid = forked(lambda count=lines, first=next_number, end=end: die_at(count, first, end))
+        deaths += os.waitstatus_to_exitcode(os.waitpid(pid, 0)[1]) == -signal.SIGKILL
+        os.close(end)
+        acknowledged |= {number for (number,) in struct.iter_unpack("<I", drained(told))}
+        next_number, lines = next_number + 3, lines + 1
+    assert deaths > 50
+    log.append([b"last"])
+    numbers = [int(record.value.split()[0]) for record in log.read(0, 0, limit=10**6)[:-1]]
+    assert numbers == sorted(set(numbers))
+    assert acknowledged <= set(numbers)
+    assert log.positions()[0] == {"who": numbers[-1]}
+    log.close()
 
 
 def test_a_killed_holder_of_the_sync_holds_up_nobody(tmp_path: Path) -> None:

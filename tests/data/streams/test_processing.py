@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import itertools
 import json
 import os
 import random
+import signal
 import time
 from collections import Counter
 from pathlib import Path
@@ -20,6 +22,7 @@ from springtide.data.streams import Join, Record, open_stream, process
 from springtide.data.streams.leases import share
 from springtide.data.streams.listing import stat
 from springtide.data.streams.log import LogStream
+from springtide.data.streams.sinks import LogSink
 from springtide.spec import SpringtideError, UserError
 
 
@@ -152,6 +155,38 @@ def test_results_that_make_no_sense_are_one_sentence(source: LogStream, tmp_path
 
 def test_a_killed_processor_writes_each_record_once(tmp_path: Path) -> None:
     kill_processors(tmp_path, rounds=12, seed=random.randrange(10**6))
+
+
+@pytest.mark.parametrize("dies_before", [True, False])
+def test_a_processor_that_dies_between_its_sinks_writes_each_record_once(dies_before: bool, tmp_path: Path) -> None:
+    """At each write to a sink in turn, before it or just after it."""
+    source = a_log(tmp_path / "source", sync="os")
+    sinks = {name: f"log://{tmp_path}/{name}" for name in ("a", "b", "c")}
+    for name in sinks:
+        a_log(tmp_path / name, sync="os").close()
+    put = LogSink.put
+
+    def die_at(writes: int) -> None:
+        left = itertools.count(writes, -1)
+
+        def dying(self: LogSink, *words: Any) -> None:
+            last = next(left) == 0
+            if not (last and dies_before):
+                put(self, *words)
+            if last:
+                os.kill(os.getpid(), signal.SIGKILL)
+
+        LogSink.put = dying  # type: ignore[method-assign]
+        process(source.url, sinks, lambda record: [(name, record) for name in sinks])
+
+    for round_number in range(12):
+        fill(source, 600, 600 * round_number)
+        assert ended(forked(lambda writes=round_number: die_at(writes))) == -signal.SIGKILL
+    source.seal()
+    process(source.url, sinks, lambda record: [(name, record) for name in sinks])
+    for url in sinks.values():
+        assert [one["id"] for one in of(url)] == list(range(7200))
+    source.close()
 
 
 @pytest.mark.slow
