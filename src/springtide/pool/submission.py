@@ -15,8 +15,8 @@ from springtide.spec.quantities import Range
 
 # What replicas run and what each of them holds: a change of it reaches them only when they are started anew.
 _RUN = (
-    "command", "model", "requests", "args", "environment", "python", "image", "port", "listen", "secrets", "data", "checkpoint", "resources",
-    "scratch", "microbatches",
+    "command", "model", "requests", "args", "environment", "python", "image", "port", "listen", "secrets", "data",
+    "checkpoint", "resources", "scratch", "microbatches",
 )  # fmt: skip
 
 

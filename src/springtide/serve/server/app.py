@@ -9,12 +9,12 @@ import time
 import zlib
 from collections.abc import Mapping
 from dataclasses import dataclass, field
+from importlib.metadata import version
 from typing import Any
 
 import msgspec
 from starlette.types import Receive, Scope, Send
 
-from springtide import __version__
 from springtide.serve.server import faults, plain, protocol
 from springtide.serve.server.faults import Fault
 from springtide.serve.server.feedback import Feedback
@@ -275,7 +275,9 @@ class App:
     def _looked(self, words: list[str]) -> Reply:
         match words:
             case ["v2"]:
-                return told({"name": "springtide", "version": __version__, "extensions": self.house.extensions})
+                return told(
+                    {"name": "springtide", "version": version("springtide"), "extensions": self.house.extensions}
+                )
             case ["v2", "health", "live"]:
                 return told({"live": True})
             case ["v2", "health", "ready"]:
