@@ -26,6 +26,7 @@ from springtide.spec.errors import SpringtideError
 from springtide.spec.quantities import nearest
 
 _log = logging.getLogger("springtide.serve")
+_VERSION = version("springtide")
 _JSON, _BYTES, _TEXT = b"application/json", b"application/octet-stream", b"text/plain; version=0.0.4; charset=utf-8"
 _HELD = 256 << 20  # bytes of bodies that are in memory at once
 
@@ -275,9 +276,7 @@ class App:
     def _looked(self, words: list[str]) -> Reply:
         match words:
             case ["v2"]:
-                return told(
-                    {"name": "springtide", "version": version("springtide"), "extensions": self.house.extensions}
-                )
+                return told({"name": "springtide", "version": _VERSION, "extensions": self.house.extensions})
             case ["v2", "health", "live"]:
                 return told({"live": True})
             case ["v2", "health", "ready"]:
