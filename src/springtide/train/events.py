@@ -118,7 +118,7 @@ def microbatches_text(share: float, microbatches: int | None) -> str:
 def _start(event: Event) -> str:
     low, high = event["minimum"], event["maximum"]
     between = "" if low == high else f" ({low} to {high})"
-    known = plural(event["steps"], "step") if event["steps"] is not None else "steps without end"
+    known = plural(event["steps"], "step") if event["steps"] is not None else "endless steps"
     resumed = f", resumed from step {event['resumed_step']}" if event.get("resumed_step") else ""
     return (
         f"{event['name']}: {known} of {plural(event['batch_size'], 'sample')} "

@@ -10,6 +10,7 @@ from torch import Tensor, nn
 from torch.optim import Optimizer
 
 from springtide.data.order import Order, OrderLike
+from springtide.data.streams.source import short
 from springtide.spec import UserError
 from springtide.train import arguments, futex
 from springtide.train.arena import Word
@@ -200,7 +201,9 @@ class Run:
         at = None if self._worker is None else self._worker.at
         if at is None:
             return {}
-        samples = [] if at.indices is None else [int(index) for index in at.indices]
+        samples: list[Any] = [] if at.indices is None else [int(index) for index in at.indices]
+        if self._assembly.streaming is not None:
+            samples = [short(number) for number in samples]
         if self._finished:
             return {"after_loop": True}
         return {"step": at.step, "microbatch": at.microbatches[0] if at.microbatches else None, "samples": samples}

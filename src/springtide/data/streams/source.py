@@ -216,6 +216,11 @@ def number_of(partition: int, offset: int) -> int:
     return partition << OFFSET_BITS | offset
 
 
+def short(number: int) -> str:
+    """A sample in a list of them: `partition:offset`."""
+    return f"mix:{-1 - number}" if number < 0 else f"{number >> OFFSET_BITS}:{number & _OFFSET}"
+
+
 def _line(error: Exception) -> str:
     text = str(error).strip().splitlines()
     return f"{type(error).__name__}: {text[0]}" if text else type(error).__name__
