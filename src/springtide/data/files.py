@@ -10,7 +10,8 @@ import io
 import os
 import re
 import stat
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -60,25 +61,23 @@ class File:
         system, self.inner = resolve(self.url)
         self.local = isinstance(system, LocalFileSystem)
         try:
-            if self.local:
-                if stat.S_ISDIR(Path(self.inner).stat().st_mode):
-                    raise UserError(f"{self.path}: this is a folder; give the path of a {what}")
-                self.source: Source = Local(self.inner)
-            else:
-                self.source = self._remote(system, about or system.info(self.inner), what, disk_cache_bytes)
+            with reaching(self.url, what):
+                self.source: Source = self._opened(system, about, what, disk_cache_bytes)
         except FileNotFoundError:
             raise UserError(f"{self.path}: there is no such {what}{_near(system, self.inner)}") from None
-        except PermissionError:
-            raise UserError(f"{self.path}: this {what} may not be read by this user") from None
-        except (UserError, SpringtideError):
-            raise
-        except Exception as error:  # hosts, credentials: whatever the protocol's package raises
-            raise SpringtideError(f"{self.path} cannot be reached: {first_line(error)}") from None
         self.size_bytes = self.source.size_bytes
 
-    def _remote(self, system: Any, about: Mapping[str, Any], what: str, disk_cache_bytes: int | None) -> Remote:
-        if about["type"] == "directory":
+    def _opened(self, system: Any, about: Mapping[str, Any] | None, what: str, disk_cache_bytes: int | None) -> Source:
+        if self.local:
+            is_folder = stat.S_ISDIR(Path(self.inner).stat().st_mode)
+        else:
+            about = about or system.info(self.inner)
+            is_folder = about["type"] == "directory"
+        if is_folder:
             raise UserError(f"{self.path}: this is a folder; give the path of a {what}")
+        if self.local:
+            return Local(self.inner)
+        assert about is not None
         # A file in this process's own memory is near enough.
         limit = Limit(0) if isinstance(system, MemoryFileSystem) else Limit.of(disk_cache_bytes)
         return Remote(self.path, about, _cache(limit, home()), Opening(self.url))
@@ -99,6 +98,19 @@ class File:
     def stream(self) -> io.RawIOBase:
         """The file for readers that seek and read."""
         return _Stream(self)
+
+
+@contextmanager
+def reaching(url: str, what: str) -> Iterator[None]:
+    """Whatever a file system raises, in one sentence. FileNotFoundError is the caller's."""
+    try:
+        yield
+    except (SpringtideError, FileNotFoundError):
+        raise
+    except PermissionError:
+        raise UserError(f"{shown(url)}: this {what} may not be read by this user") from None
+    except Exception as error:  # hosts, credentials: every protocol's package has its own
+        raise SpringtideError(f"{shown(url)} cannot be reached: {first_line(error)}") from None
 
 
 @functools.cache
@@ -254,10 +266,8 @@ def expand(path: PathLike | Sequence[PathLike], what: str, disk_cache_bytes: int
     if "*" not in name:
         return [File(name, what, disk_cache_bytes=disk_cache_bytes)]
     system, inner = resolve(name)
-    try:
+    with reaching(name, what):
         found = system.glob(inner, detail=True)
-    except Exception as error:  # hosts, credentials: whatever the protocol's package raises
-        raise SpringtideError(f"{shown(name)} cannot be reached: {first_line(error)}") from None
     if not found:
         raise UserError(f"{shown(name)}: no {what} fits this pattern")
     # The host stands in the URL only: a file system gives paths without it.
@@ -282,7 +292,7 @@ def _near(system: Any, inner: str) -> str:
     folder, _, name = inner.rpartition("/")
     try:
         names = [each.rstrip("/").rpartition("/")[2] for each in system.ls(folder or "/", detail=False)]
-    except (OSError, ValueError):
+    except Exception:  # whatever the protocol's package raises: this is only a hint
         return ", nor a folder for it"
     close = difflib.get_close_matches(name, names, 1, 0.6)
     return f"; did you mean '{close[0]}'?" if close else f" in {folder or '/'}"

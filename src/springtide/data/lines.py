@@ -170,7 +170,8 @@ def csv(
     A sample is a float32 vector of the `columns` (all but the target, if none are named), or the `text` of one column;
     with a `target`, the pair of that and the target: int64 if its first values are whole numbers, else float32
     (`target_type` decides), the index in `classes` for words, a float32 vector for several names. `missing` stands in
-    for empty values. Raises `UserError` for what is missing, empty, unknown or corrupt; see `Records` for `on_bad`.
+    for empty values. `disk_cache_bytes` limits what is kept on this machine of files that lie elsewhere. Raises
+    `UserError` for what is missing, empty, unknown or corrupt; see `Records` for `on_bad`.
     """
     fields = Fields.of(columns, target, text, None, classes, target_type=target_type, missing=missing)
     return CSV(expand(path, "CSV file", disk_cache_bytes), fields, on_bad, delimiter)

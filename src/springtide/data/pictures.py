@@ -13,7 +13,7 @@ from fsspec.implementations.local import LocalFileSystem
 from numpy.typing import NDArray
 from PIL import Image
 
-from springtide.data.files import File, PathLike, resolve, shown
+from springtide.data.files import File, PathLike, reaching, resolve, shown
 from springtide.data.records import BadRecord, Records
 from springtide.data.sources import changed, lost
 from springtide.spec import UserError
@@ -46,9 +46,14 @@ class Images(Records):
         system, inner = resolve(self._url)
         self._inner = inner.rstrip("/")
         self._local = isinstance(system, LocalFileSystem)
-        if not system.isdir(inner):
+        try:
+            with reaching(self._url, "folder of images"):
+                is_folder = system.info(inner)["type"] == "directory"
+                found = system.find(inner, detail=True) if is_folder else {}
+        except FileNotFoundError:
+            is_folder = False
+        if not is_folder:
             raise UserError(f"{self.folder}: there is no such folder of images")
-        found = system.find(inner, detail=True)
         cut = len(inner.rstrip("/")) + 1
         self._names: list[tuple[str, int]] = sorted(
             (path[cut:], int(about["size"]))
