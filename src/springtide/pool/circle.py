@@ -97,7 +97,7 @@ class Circling:
         current = production(self.worker.registry, self.worker.loop.model_name)
         yield ProductionSeen(current.number if current is not None else None)
         yield self._training()
-        yield from self._drift.look(current.number if current is not None else None)
+        yield from self._drift.look()
         yield Tick()
 
     def _asked(self) -> Iterator[Event]:

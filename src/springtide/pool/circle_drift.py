@@ -1,7 +1,8 @@
-"""Follows what users ask and correct, and says when it differs from what production was trained on.
+"""Follows what users ask and correct, and says when it differs from what the model was made for.
 
-The reference are the inputs that had been corrected when production was promoted. Memory is bounded by the windows; who
-is far behind goes on near the end, since only the latest matter.
+The reference are the inputs of the loop's own held-out file, else the first window of requests. Not what was corrected:
+users correct what went wrong, which is no fair sample. Memory is bounded by the windows; who is far behind goes on near
+the end, since only the latest matter.
 """
 
 from __future__ import annotations
@@ -10,12 +11,13 @@ import json
 import time
 from collections.abc import Callable, Iterator
 from contextlib import suppress
+from pathlib import Path
 from typing import Any
 
 from springtide.data.streams import Expired, Record, Stream, open_stream
 from springtide.data.streams.join import Join
 from springtide.pool import circle_files
-from springtide.serve import prepare
+from springtide.serve import gate, prepare
 from springtide.serve.loop import drift
 from springtide.serve.loop.circle import DriftSeen
 from springtide.serve.loop.places import Places
@@ -36,31 +38,30 @@ class Watching:
         self._stream: Stream | None = None
         self._at: dict[int, int] = {}
         self._joins: dict[int, Callable[[Record, Any], Any]] = {}
-        self._recent, self._corrected = drift.Window(self._said.window), drift.Window(self._said.window)
+        self._recent = drift.Window(self._said.window)
         self._answers = drift.Answers(self._said.window, self._said.accuracy)
         self._versions: dict[str, list[int]] = {}  # version -> [right, corrected]
-        self._of: int | None = None  # the version that the reference belongs to
-        self._reference = drift.Window(self._said.window)
+        self._of, self._reference = self._made_for()
         self._drifted: set[str] = set()
         self._fell = False
         self._changed = False
-        self._read_reference()
 
-    def look(self, version: int | None) -> list[DriftSeen]:
-        """Reads what is new; what began to differ, or ceased to. `version` is in production."""
+    def look(self) -> list[DriftSeen]:
+        """Reads what is new; what began to differ, or ceased to."""
         try:
             for record in self._new():
                 self._take(record)
         except SpringtideError:
             self._stream = None  # it is opened again next time; nobody waits for this
-        if version is not None and version != self._of:
-            self._renew(version)
         if not self._changed:
             return []
         self._changed = False
+        if not self._reference.values() and self._recent.full:
+            self._keep()
         found = drift.drifted(self._reference, self._recent)
+        events = [*self._inputs(found), *self._accuracy()]
         self._write(found)
-        return [*self._inputs(found), *self._accuracy()]
+        return events
 
     def close(self) -> None:
         if self._stream is not None:
@@ -101,7 +102,6 @@ class Watching:
         pair = self._joins[record.partition](record, entry)
         if pair is None:
             return
-        self._corrected.add(drift.numbers(pair["input"]))
         good = drift.right(pair["output"], pair["correct"], self._said.answer)
         self._fell = self._answers.add(good) or self._fell
         counts = self._versions.setdefault(str(pair["version"]), [0, 0])
@@ -112,19 +112,31 @@ class Watching:
 
     # --- comparing
 
-    def _renew(self, version: int) -> None:
-        """Another model is in production: what it was trained on is the reference from now on."""
-        corrected, recent = self._corrected.values(), self._recent.values()
-        values = {name: _some(corrected.get(name) or recent[name]) for name in recent}
-        self._of, self._reference, self._drifted = version, drift.Window.of(values, self._said.window), set()
-        said = {"version": version, "values": values}
-        circle_files.write(self._there.folder / "reference.json", json.dumps(said).encode())
-        self._changed = True
-
-    def _read_reference(self) -> None:
+    def _made_for(self) -> tuple[str, drift.Window]:
+        """The reference, and what it is called in a sentence."""
+        found = drift.Window(self._said.window)
+        if self._loop.gate.data is not None:
+            for record in gate.records_of(self._loop.gate.data):
+                found.add(drift.numbers(record.get("input")))
+        if found.values():
+            return f"the {len(next(iter(found.values().values())))} records of {self._loop.gate.data}", found
         with suppress(OSError, ValueError, KeyError, TypeError):
-            said = json.loads((self._there.folder / "reference.json").read_bytes())
-            self._of, self._reference = int(said["version"]), drift.Window.of(said["values"], self._said.window)
+            said = json.loads(self._kept_at.read_bytes())
+            return str(said["of"]), drift.Window.of(said["values"], self._said.window)
+        return "", drift.Window(self._said.window)
+
+    def _keep(self) -> None:
+        """The first window is the reference from now on."""
+        values = {name: _some(all) for name, all in self._recent.values().items()}
+        self._of, self._reference = (
+            f"the first {self._said.window} requests",
+            drift.Window.of(values, self._said.window),
+        )
+        circle_files.write(self._kept_at, json.dumps({"of": self._of, "values": values}).encode())
+
+    @property
+    def _kept_at(self) -> Path:
+        return self._there.folder / "reference.json"
 
     def _inputs(self, found: dict[str, float]) -> Iterator[DriftSeen]:
         limit = self._said.inputs
@@ -132,8 +144,7 @@ class Watching:
             if index > limit and name not in self._drifted:
                 self._drifted.add(name)
                 yield DriftSeen(
-                    f"drift: {name} differs from what version {self._of} was trained on (stability index {index:.2f}, "
-                    f"from {limit:g} on it counts)"
+                    f"drift: {name} differs from {self._of} (stability index {index:.2f}, from {limit:g} on it counts)"
                 )
             elif index < limit / 2 and name in self._drifted:  # half of it, so that it does not flutter
                 self._drifted.remove(name)

@@ -77,10 +77,11 @@ class Window:
     """The latest `size` records, as numbers by field."""
 
     def __init__(self, size: int) -> None:
-        self._size = size
+        self._size, self._added = size, 0
         self._fields: dict[str, deque[float]] = {}
 
     def add(self, fields: Mapping[str, float]) -> None:
+        self._added += bool(fields)
         for name, value in fields.items():
             if name not in self._fields and len(self._fields) < MOST_FIELDS:
                 self._fields[name] = deque(maxlen=self._size)
@@ -93,6 +94,11 @@ class Window:
         found = cls(size)
         found._fields = {name: deque(some, maxlen=size) for name, some in list(values.items())[:MOST_FIELDS]}
         return found
+
+    @property
+    def full(self) -> bool:
+        """Whether so many records were added as it can hold."""
+        return self._added >= self._size
 
     def values(self) -> dict[str, list[float]]:
         """Field -> its values, of those that have enough."""

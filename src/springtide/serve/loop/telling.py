@@ -75,7 +75,7 @@ def drift(said: Mapping[str, Any]) -> Iterator[str]:
     else:
         drifted = [f"{name} {index:.2f}" for name, index in worst if index > limit]
         told = ", ".join(drifted) if drifted else f"none; the largest index is {worst[0][0]} {worst[0][1]:.2f}"
-        yield f"drift of inputs since version {said.get('reference')}: {told} (from {limit:g} on it counts)"
+        yield f"drift of inputs from {said.get('reference')}: {told} (from {limit:g} on it counts)"
     if said.get("corrected"):
         falls = said.get("falls", 0)
         told = "no fall was noticed" if not falls else f"{falls} {'fall was' if falls == 1 else 'falls were'} noticed"
