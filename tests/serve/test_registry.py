@@ -154,6 +154,14 @@ def test_a_full_disk_leaves_nothing_and_is_said(registry: Registry, tmp_path: Pa
     assert registry.names() == [] and not _left(registry)
 
 
+@pytest.mark.parametrize("config", [{"rate": float("nan")}, {"model": object()}])
+def test_a_config_that_json_cannot_hold_is_refused(
+    registry: Registry, tmp_path: Path, config: dict[str, object]
+) -> None:
+    with pytest.raises(UserError, match=r"config: .*; give numbers, texts, lists and objects that JSON holds"):
+        scale(registry, tmp_path, 1.0, config=config)
+
+
 def test_what_is_no_name_is_said_with_one_that_would_be(registry: Registry, tmp_path: Path) -> None:
     with pytest.raises(UserError, match="write my-model"):
         scale(registry, tmp_path, 1.0, name="My Model")

@@ -67,6 +67,15 @@ def test_a_run_on_a_stream_brings_how_far_it_had_read(tmp_path: Path) -> None:
     assert sources.read(at).lineage.offsets == {"log:///records": {"0": 50}}
 
 
+def test_checkpoints_may_lie_behind_a_url() -> None:
+    order = checkpoint.Order(fingerprint="f00d", seed=0, batch_size=4, microbatches=2)
+    about = checkpoint.ManifestFields(name="far", run_id="r1", step=3, order=order)
+    tensor = checkpoint.Tensor("model.a", "F32", (1,), (np.array([4], dtype=np.float32).tobytes(),))
+    written = checkpoint.write("memory://registry-sources", [tensor], about)
+    found = sources.read("memory://registry-sources")
+    assert _values(found) == {"a": 4.0} and found.lineage.source == written.path
+
+
 def test_a_safetensors_file_keeps_its_names(tmp_path: Path) -> None:
     path = weights(tmp_path / "w.safetensors", model__a=[1.0], model__b=[2.0])
     assert _values(sources.read(path)) == {"model.a": 1.0, "model.b": 2.0}

@@ -49,12 +49,12 @@ model.add_command(canary.shadow)
 
 @model.command(epilog="Example: tide model add digits runs/digits --build my_model:build --config width=64")
 @click.argument("name", metavar="NAME")
-@click.argument("source", metavar="SOURCE", type=click.Path(path_type=Path))
+@click.argument("source", metavar="SOURCE")
 @click.option("--build", metavar="MODULE:FUNCTION", default="", help="What makes the module; copied with the version.")
 @click.option("--config", metavar="KEY=VALUE", multiple=True, help="What FUNCTION is called with; or one JSON object.")
 @click.option("--metrics", metavar="KEY=VALUE", multiple=True, help="Numbers to be kept with it; or one JSON object.")
 @as_json
-def add(name: str, source: Path, build: str, config: tuple[str, ...], metrics: tuple[str, ...], as_json: bool) -> None:
+def add(name: str, source: str, build: str, config: tuple[str, ...], metrics: tuple[str, ...], as_json: bool) -> None:
     """Register SOURCE as the next version of NAME: a .safetensors file, a checkpoint, a run's folder or its name."""
     from springtide.serve.registry import rows
 
@@ -305,10 +305,13 @@ def _known(registry: Registry, word: str) -> str:
     return word if word in names or len(beginning) != 1 else beginning[0]
 
 
-def _source(path: Path) -> Path:
-    """A run may be named instead of its folder."""
+def _source(text: str) -> Path | str:
+    """A run may be named instead of its folder; a URL stays one."""
     from springtide.spec import home
 
+    if "://" in text:
+        return text
+    path = Path(text)
     of_run = home.runs() / path
     return of_run if not path.exists() and len(path.parts) == 1 and of_run.is_dir() else path
 

@@ -106,9 +106,10 @@ def _told(registry: Registry, change: Change, by: str, answer_s: float) -> Chang
     if not complaints:
         return change
     why = complaints[0]
+    if not change.moves:
+        raise SpringtideError(f"version {change.number} of {change.name} is production, and stays so, but {why}")
     back = "nothing else was production before"
-    if change.moves:
-        registry.undo(change, by=by, why=why)
+    registry.undo(change, by=by, why=why)
     if change.before is not None:
         before = change.before
         stuck = _all(registry, change.name, lambda server: refresh(server, before, answer_s))

@@ -10,7 +10,7 @@ from msgspec import Struct
 
 from springtide.pool.access import Identity
 from springtide.pool.administration import Administration
-from springtide.pool.api import shapes
+from springtide.pool.api import model_shapes, shapes
 from springtide.pool.models import Models
 from springtide.pool.office import Seal
 from springtide.pool.rows import Row
@@ -166,17 +166,17 @@ ROUTES: tuple[Route, ...] = (
        lambda desk, asked: desk.administration.prices(asked.query.since_s), query=shapes.PricesQuery),
     _R("POST", "/v1/prices/would-buy", "prices.would-buy", "What a bid would have bought", shapes.Bought, _would_buy,
        shapes.Offer),
-    _R("GET", "/v1/models", "models.list", "The models that are registered", shapes.ModelList,
+    _R("GET", "/v1/models", "models.list", "The models that are registered", model_shapes.ModelList,
        lambda desk, asked: desk.models.listing(asked.who)),
-    _R("GET", "/v1/models/{model}", "models.show", "A model, its gate and its history", shapes.ModelDetail,
+    _R("GET", "/v1/models/{model}", "models.show", "A model, its gate and its history", model_shapes.ModelDetail,
        lambda desk, asked: desk.models.show(asked.who, asked.path["model"])),
-    _R("GET", "/v1/models/{model}/versions", "models.versions", "Its versions", shapes.ModelVersionList,
+    _R("GET", "/v1/models/{model}/versions", "models.versions", "Its versions", model_shapes.ModelVersionList,
        lambda desk, asked: desk.models.versions(asked.who, asked.path["model"])),
-    _R("POST", "/v1/models/{model}/promote", "models.promote", "Make a version production", shapes.ModelChange,
+    _R("POST", "/v1/models/{model}/promote", "models.promote", "Make a version production", model_shapes.ModelChange,
        lambda desk, asked: desk.models.promote(
-           asked.who, asked.path["model"], asked.body.version, asked.body.force, asked.seal), shapes.Promotion),
+           asked.who, asked.path["model"], asked.body.version, asked.body.force, asked.seal), model_shapes.Promotion),
     _R("POST", "/v1/models/{model}/rollback", "models.rollback", "Make the previous version production again",
-       shapes.ModelChange, lambda desk, asked: desk.models.rollback(asked.who, asked.path["model"], asked.seal)),
+       model_shapes.ModelChange, lambda desk, asked: desk.models.rollback(asked.who, asked.path["model"], asked.seal)),
     _R("GET", "/v1/audit", "audit", "Who did what", shapes.AuditList,
        lambda desk, asked: desk.administration.audit(asked.who, asked.query.after, asked.query.limit),
        query=shapes.AuditQuery),

@@ -83,11 +83,6 @@ class Offer(Body):
     span_s: Seconds = 86_400.0
 
 
-class Promotion(Body):
-    version: Annotated[int, Meta(ge=1, le=2**31)]
-    force: bool = False
-
-
 class Down(Body):
     keep: bool = False
 
@@ -363,51 +358,6 @@ class Bought(Struct):
     of_s: float
     cost: float
     longest_wait_s: float
-
-
-class ModelRow(Struct):
-    name: str
-    production: int | None
-    previous: int | None
-    newest: int
-    servers: int
-
-
-class ModelList(Struct):
-    models: list[ModelRow]
-
-
-class ModelChange(Struct):
-    id: int
-    number: int
-    before: int | None
-    action: str
-    by: str
-    time_s: float
-    why: str
-    forced: bool
-
-
-class ModelDetail(ModelRow):
-    rule: dict[str, Any] | None
-    changes: list[ModelChange]
-
-
-class ModelVersion(Struct):
-    number: int
-    stage: Literal["candidate", "production", "previous", "archived"]
-    digest: str
-    build: str
-    config: dict[str, Any]
-    metrics: dict[str, float | None]
-    inputs: list[str]
-    lineage: dict[str, Any]
-    created_s: float
-    by: str
-
-
-class ModelVersionList(Struct):
-    versions: list[ModelVersion]
 
 
 class AuditRow(Struct):

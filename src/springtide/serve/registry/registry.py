@@ -6,6 +6,7 @@ the transaction that makes the row. So `add`, killed at any instant, leaves a wh
 
 from __future__ import annotations
 
+import json
 import os
 import pwd
 import secrets
@@ -55,22 +56,24 @@ class Registry:
 
     # --- versions
 
-    def add(self, name: str, source: Path, *, build: str, **words: Any) -> Version:
+    def add(self, name: str, source: Path | str, *, build: str, **words: Any) -> Version:
         """As `added`, where it does not matter whether it is new."""
         return self.added(name, source, build=build, **words)[0]
 
     def added(
-        self, name: str, source: Path, *, build: str, config: Mapping[str, object] | None = None,
+        self, name: str, source: Path | str, *, build: str, config: Mapping[str, object] | None = None,
         metrics: Mapping[str, float] | None = None, lineage: Lineage | None = None, by: str | None = None,
         code_from: Path | None = None,
     ) -> tuple[Version, bool]:  # fmt: skip
         """A new version of `name`, and True; False and the version that is there if its content is equal to a byte.
 
-        `source` is a .safetensors file, a checkpoint, a folder of them or a run's folder; `build` is MODULE:FUNCTION,
-        found from `code_from` (by default the current folder), then PYTHONPATH, and copied. What `lineage` says goes
-        before what the source tells. UserError: a part is not there, or the module cannot be built from them.
+        `source` is a .safetensors file, a checkpoint, a folder of them (here or by URL) or a run's folder; `build` is
+        MODULE:FUNCTION, found from `code_from` (by default the current folder), then PYTHONPATH, and copied. What
+        `lineage` says goes before what the source tells. UserError: a part is not there, or the module cannot be built
+        from them.
         """
         amounts.name(name, "NAME")
+        _check_config(config or {})
         found = sources.read(source)
         modules = code.collect(build, code.roots_of(code_from or Path.cwd()))
         with self._aside(name) as there:
@@ -304,6 +307,14 @@ class Registry:
         )
         number = done.lastrowid or 0
         return Change(number, version.name, version.number, action, by, now_s, why, moves, before, forced)
+
+
+def _check_config(config: Mapping[str, object]) -> None:
+    """UserError: it could not be kept in `build.json` as it is."""
+    try:
+        json.dumps(config, allow_nan=False)
+    except (TypeError, ValueError) as error:
+        raise UserError(f"config: {error}; give numbers, texts, lists and objects that JSON holds") from None
 
 
 def _stages(versions: Iterable[Version]) -> dict[int, Stage]:

@@ -28,8 +28,14 @@ class Source:
     metrics: Mapping[str, float]
 
 
-def read(path: Path) -> Source:
-    """The newest whole state at `path`. UserError: there is none; SpringtideError: what is there is damaged."""
+def read(source: Path | str) -> Source:
+    """The newest whole state there: a path, or an fsspec URL of checkpoints.
+
+    UserError: there is none; SpringtideError: what is there is damaged.
+    """
+    if "://" in str(source) and not str(source).startswith("file://"):
+        return _of_checkpoints(str(source))
+    path = Path(str(source).removeprefix("file://"))
     if path.name == STATE and (path.parent / MANIFEST).exists():
         path = path.parent
     if path.is_dir():
@@ -45,7 +51,7 @@ def read(path: Path) -> Source:
     return Source(_weights(stored, str(path)), Lineage(source=str(path.absolute())), {})
 
 
-def _of_checkpoints(path: Path) -> Source:
+def _of_checkpoints(path: Path | str) -> Source:
     damaged: list[str] = []
     for found in checkpoint.find(path):
         try:
@@ -66,7 +72,7 @@ def lineage_of(about: Manifest, path: str) -> Lineage:
     """What a checkpoint's manifest tells of where it came from."""
     lineage = Lineage(
         job=about.name, run_id=about.run_id, step=about.step, data_fingerprint=about.order.fingerprint,
-        source=str(Path(path).absolute()),
+        source=path if "://" in path else str(Path(path).absolute()),
     )  # fmt: skip
     return replace(lineage, offsets=_offsets(about))
 
