@@ -20,10 +20,15 @@ class Connection:
     """One caller: sends, waits for the whole answer, sends again."""
 
     def __init__(self, port: int, request: bytes) -> None:
-        self.socket = socket.create_connection(("127.0.0.1", port))
-        self.socket.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
-        self._request, self._found, self._length = request, b"", -1
+        self._port, self._request, self._found, self._length = port, request, b"", -1
+        self.over = False  # the server says that it closes this connection
+        self.connect()
         self.sent_s = 0.0
+
+    def connect(self) -> None:
+        self.socket = socket.create_connection(("127.0.0.1", self._port))
+        self.socket.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
+        self.over = False
 
     def send(self) -> None:
         self._found, self._length = b"", -1
@@ -41,6 +46,7 @@ class Connection:
             if not found:
                 return None
             lower = head.lower()
+            self.over = b"connection: close" in lower
             at = lower.index(b"content-length:") + 15
             self._length = len(head) + 4 + int(lower[at : at + 20].split(b"\r\n")[0])
         return int(self._found[9:12]) if len(self._found) >= self._length else None
@@ -70,6 +76,11 @@ def ask(port: int, path: str, body: bytes, connections: int, seconds: float, war
             if counting:
                 delays.append(time.perf_counter() - one.sent_s)
                 failed += status != 200
+            if one.over:
+                selector.unregister(one.socket)
+                one.socket.close()
+                one.connect()
+                selector.register(one.socket, selectors.EVENT_READ, one)
             one.send()
     took_s = time.perf_counter() - began_s
     delays.sort()

@@ -78,7 +78,8 @@ def served(
 
 
 async def call(
-    app: Any, method: str, path: str, body: bytes = b"", headers: Mapping[str, str] | None = None, parts: int = 1
+    app: Any, method: str, path: str, body: bytes = b"", headers: Mapping[str, str] | None = None, parts: int = 1,
+    state: Mapping[str, Any] | None = None,
 ) -> Reply:  # fmt: skip
     """One request. `parts`: in how many pieces the body comes."""
     step = max(1, -(-len(body) // parts))
@@ -95,7 +96,8 @@ async def call(
         said.append(message)
 
     sent = [(key.lower().encode(), value.encode("latin-1")) for key, value in (headers or {}).items()]
-    scope = {"type": "http", "method": method, "path": path, "query_string": b"", "headers": sent}
+    scope = {"type": "http", "method": method, "path": path, "query_string": b"", "headers": sent,
+             "state": dict(state or {})}  # fmt: skip
     await app(scope, receive, send)
     found = {key.decode(): value.decode() for key, value in said[0]["headers"]}
     return said[0]["status"], found, b"".join(one["body"] for one in said[1:])

@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import json
 import threading
+import time
 from collections import deque
 from collections.abc import Hashable
 from dataclasses import dataclass
@@ -197,9 +198,19 @@ def test_a_deadline_that_passes_in_the_queue_is_told_and_costs_no_computing() ->
         return late, await first
 
     late, first = served(module, do=do)
-    assert late[0] == 504 and "no answer within the 20 ms" in json.loads(late[2])["error"]
+    assert late[0] == 504 and "no answer within the time that the request allows" in json.loads(late[2])["error"]
     assert first[0] == 200
     assert module.shapes == [(1, 1)]
+
+
+def test_a_connection_that_is_old_is_closed_with_an_answer_so_that_new_replicas_are_met() -> None:
+    async def do(app: Any) -> Any:
+        body = infer(tensor([1.0], [1]))
+        young = await call(app, "POST", INFER, body, state={"since_s": time.monotonic()})
+        return young, await call(app, "POST", INFER, body, state={"since_s": time.monotonic() - 60})
+
+    young, old = served(Scale(), do=do)
+    assert young[0] == old[0] == 200 and "connection" not in young[1] and old[1]["connection"] == "close"
 
 
 @pytest.mark.parametrize("text", ["-1", "soon", "nan", "0", "inf"])

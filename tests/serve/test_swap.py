@@ -118,13 +118,16 @@ def test_ten_thousand_requests_over_twenty_promotions_and_roll_backs(home: Path)
 def test_a_version_that_cannot_be_loaded_changes_nothing_and_is_told(home: Path) -> None:
     registry = Registry.open(home / "models")
     with a_server(home) as server:
-        broken = registry.version("scale", 2).path / "code" / "scale_model.py"
-        broken.chmod(0o644)
-        broken.parent.chmod(0o755)
-        broken.write_text(a_registry.SCALE + "\n# changed since\n")
+        text = a_registry.SCALE.replace("    def __init__", '    inputs = {"z": ("FP32", (-1,))}\n\n    def __init__')
+        a_registry.write(home, broken_model=text)
+        file = a_registry.weights(home / "broken.safetensors", scale=4.0)
+        with a_registry.unchecked():
+            registry.add("scale", file, build="broken_model:build", code_from=home)
         with Load(server.port, callers=2) as load:
-            with pytest.raises(SpringtideError, match="version 2 of scale was not promoted"):
-                promotion.promote(registry, "scale", 2, by="test", force=True)
+            with pytest.raises(
+                SpringtideError, match="version 4 of scale was not promoted.*forward has no such parameter"
+            ):
+                promotion.promote(registry, "scale", 4, by="test", force=True)
             running.wait_until(lambda: load.total > 50, "it goes on answering")
         assert registry.version("scale", "production").number == 1
         assert set(load.answered) == {1} and not load.failed

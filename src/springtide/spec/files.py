@@ -75,7 +75,7 @@ def job_file_from_text(text: str, where: str = "jobs", folder: Path | None = Non
             first = places[one.name, "name"].line
             reading.wrong(keys["name"], "name", f'"{one.name}" is the name of another job, in line {first}')
         places |= {(one.name, key): place for key, place in keys.items()}
-        found.append(one if one.folder or not folder else replace(one, folder=str(folder)))
+        found.append(one if one.folder or one.model or not folder else replace(one, folder=str(folder)))
     _say(reading)
     if not found:
         raise UserError(f"{where}: there is no job in it; `tide schema` and docs/jobs.md say what one looks like")

@@ -40,10 +40,14 @@ def main(words: list[str] | None = None) -> int:
                 raise UserError(f"--{name.replace('_', '-')}: {getattr(said, name)} is too little; write 1 or more")
         if not 0 <= said.sample <= 1:
             raise UserError(f"--sample: {said.sample:g} is no share; write a number from 0 to 1")
+        logging.getLogger("uvicorn").setLevel(logging.WARNING)
         _serve(said)
     except SpringtideError as error:
         print(f"tide: {error}", file=sys.stderr)
         return error.exit_code
+    except OSError as error:
+        print(f"tide: {error.filename or 'this machine'}: {(error.strerror or str(error)).lower()}", file=sys.stderr)
+        return 1
     return 0
 
 

@@ -28,6 +28,7 @@ from springtide.spec.quantities import nearest
 _log = logging.getLogger("springtide.serve")
 _VERSION = version("springtide")
 _JSON, _BYTES, _TEXT = b"application/json", b"application/octet-stream", b"text/plain; version=0.0.4; charset=utf-8"
+CONNECTION_S = 30.0
 _HELD = 256 << 20  # bytes of bodies that are in memory at once
 
 
@@ -148,8 +149,17 @@ class Call:
             raise Fault(f"the body is no whole {coding}: its end is missing")
         return found
 
-    def deadline_ms(self) -> float | None:
-        """The header X-Deadline-Ms. Fault: it is no number of milliseconds."""
+    def left_ms(self, deadline_ms: float | None = None) -> float | None:
+        """What is left of the header X-Deadline-Ms, or of another deadline. Fault: nothing, or it is no number."""
+        allowed_ms = self._deadline_ms() or deadline_ms
+        if allowed_ms is None:
+            return None
+        left_ms = allowed_ms - (time.perf_counter() - self.begun_s) * 1000
+        if left_ms <= 0:
+            raise faults.late()
+        return left_ms
+
+    def _deadline_ms(self) -> float | None:
         text = self.headers.get(b"x-deadline-ms")
         if text is None:
             return None
@@ -182,7 +192,7 @@ class App:
             return
         finally:
             call.release()
-        await respond(send, reply, close=self.house.draining, head=call.method == "HEAD")
+        await respond(send, reply, close=self.house.draining or _old(scope), head=call.method == "HEAD")
 
     async def _answered(self, call: Call) -> Reply:
         model: str | None = None
@@ -225,7 +235,7 @@ class App:
         ask = protocol.decode(body, _json_length(call))
         id = ask.id or call.id()
         loaded = model.choose(call.header(b"x-request-key") or id, version)
-        outputs = await model.compute(loaded, ask.inputs, call.deadline_ms() or ask.deadline_ms)
+        outputs = await model.compute(loaded, ask.inputs, call.left_ms(ask.deadline_ms))
         content, length = protocol.encode(model.name, loaded.number, id, outputs, ask)
         self._note(id, loaded, ask.inputs, outputs, len(body) + len(content))
         if length is None:
@@ -241,7 +251,7 @@ class App:
             inputs = await model.queue.run(lambda: plain.prepared(loaded, given))
         else:
             inputs = plain.direct(loaded, given)
-        outputs = await model.compute(loaded, inputs, call.deadline_ms())
+        outputs = await model.compute(loaded, inputs, call.left_ms())
         if plain.own(loaded, "postprocess") is not None:
             said = await model.queue.run(lambda: plain.finished(loaded, outputs))
         else:
@@ -377,6 +387,12 @@ class Admin:
         except Exception as error:
             _log.exception("refresh")
             return told({"error": f"{type(error).__name__}: {error}"}, 500)
+
+
+def _old(scope: Scope) -> bool:
+    """Whether its connection has lived long enough: who calls anew may meet a replica that was not there before."""
+    since_s = scope.get("state", {}).get("since_s")
+    return since_s is not None and time.monotonic() - since_s > CONNECTION_S
 
 
 async def respond(send: Send, reply: Reply, close: bool = False, head: bool = False) -> None:

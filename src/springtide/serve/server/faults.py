@@ -24,5 +24,5 @@ def full(what: str, retry_after_s: float) -> Fault:
     return Fault(f"{what}; come back in {retry_after_s:.0f} s", 429, retry_after_s)
 
 
-def late(deadline_ms: float) -> Fault:
-    return Fault(f"no answer within the {deadline_ms:g} ms that the request allows; allow more, or ask less", 504)
+def late() -> Fault:
+    return Fault("no answer within the time that the request allows; allow more (X-Deadline-Ms), or ask less", 504)

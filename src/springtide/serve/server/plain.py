@@ -74,7 +74,7 @@ def direct(loaded: Loaded, given: Any) -> dict[str, Value]:
 def _value(loaded: Loaded, name: str, value: Any) -> Value:
     shape = [1, *_shape(name, value)]
     kind = _kind(loaded, name, value)
-    return tensors.from_json(name, kind, shape, msgspec.json.encode([value]))
+    return tensors.from_lists(name, kind, shape, [value])
 
 
 def _shape(name: str, value: Any) -> list[int]:

@@ -12,12 +12,14 @@ import logging
 import os
 import signal
 import socket
+import time
 from collections.abc import Iterator
 from dataclasses import dataclass, field
 from pathlib import Path
 
 import uvicorn
 from starlette.types import ASGIApp
+from uvicorn.protocols.http.auto import AutoHTTPProtocol
 
 from springtide.serve.registry import Registry
 from springtide.serve.server.app import Admin, App, House
@@ -32,6 +34,7 @@ from springtide.train import control, process
 _log = logging.getLogger("springtide.serve")
 _FIRST = 3  # systemd's convention: handed sockets begin there
 _BACKLOG = 2048
+_HEAD_S = 30.0  # within which the first request has begun
 _IDLE_S = 75  # between two requests of a connection
 _LEAVE_S = 0.5  # for which callers are told that the connection ends, before those that say nothing are cut off
 _ANSWER_S = 25  # for which answers that are under way may go on
@@ -55,6 +58,20 @@ class Options:
     redact: str | None = None
 
 
+class _Connection(AutoHTTPProtocol):  # type: ignore[misc, valid-type]
+    """Knows since when it is open; who opens one and never asks is let go."""
+
+    def connection_made(self, transport: asyncio.Transport) -> None:
+        super().connection_made(transport)
+        state: dict[str, object] = self.app_state  # type: ignore[has-type]
+        self.app_state = {**state, "since_s": time.monotonic()}
+        self.loop.call_later(_HEAD_S, self._still_nothing)
+
+    def _still_nothing(self) -> None:
+        if self.cycle is None:
+            self.transport.close()
+
+
 class _Listener(uvicorn.Server):
     """Signals are the process's own matter."""
 
@@ -66,8 +83,9 @@ class _Listener(uvicorn.Server):
 def _listener(app: ASGIApp) -> _Listener:
     return _Listener(
         uvicorn.Config(
-            app, ws="none", lifespan="off", loop="asyncio", proxy_headers=False, server_header=False, log_config=None,
-            access_log=False, timeout_graceful_shutdown=_ANSWER_S, backlog=_BACKLOG, timeout_keep_alive=_IDLE_S,
+            app, http=_Connection, ws="none", lifespan="off", loop="asyncio", proxy_headers=False, server_header=False,
+            log_config=None, access_log=False, backlog=_BACKLOG, timeout_graceful_shutdown=_ANSWER_S,
+            timeout_keep_alive=_IDLE_S,
         )
     )  # fmt: skip
 

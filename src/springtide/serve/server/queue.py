@@ -45,8 +45,6 @@ class Work:
     key: Hashable
     rows: int
     future: asyncio.Future[Outputs]
-    until_s: float = math.inf  # of the monotonic clock
-    deadline_ms: float = math.inf
 
 
 class Queue:
@@ -76,8 +74,7 @@ class Queue:
         alone = key is None or not loaded.batches
         work = Work(loaded, inputs, None if alone else (id(loaded), key), rows, self._loop.create_future())
         if deadline_ms is not None:
-            work.deadline_ms, work.until_s = deadline_ms, time.monotonic() + deadline_ms / 1000
-            handle = self._loop.call_at(work.until_s, self._late, work)
+            handle = self._loop.call_later(deadline_ms / 1000, self._late, work)
             work.future.add_done_callback(lambda _: handle.cancel())
         self._waiting.append(work)
         self._kick()
@@ -92,7 +89,7 @@ class Queue:
 
     def _late(self, work: Work) -> None:
         if not work.future.done():
-            work.future.set_exception(faults.late(work.deadline_ms))
+            work.future.set_exception(faults.late())
 
     def _kick(self) -> None:
         """Begin after what else is ready in this turn of the loop: requests that came together go together."""

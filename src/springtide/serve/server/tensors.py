@@ -97,7 +97,16 @@ def _nested(name: str, kind: str, shape: Sequence[int], data: bytes | memoryview
         found: Any = msgspec.json.decode(data)
     except (msgspec.MsgspecError, RecursionError) as error:
         raise Fault(f"input {name}: data is no JSON list: {error}") from None
-    items = flattened(name, found, shape)
+    return _typed(name, kind, flattened(name, found, shape))
+
+
+def from_lists(name: str, kind: str, shape: Sequence[int], found: list[Any]) -> Value:
+    """As `from_json`, of what was read already; nested as the shape is."""
+    check_shape(name, shape, kind)
+    return _made(name, kind, shape, _typed(name, kind, flattened(name, found, shape)))
+
+
+def _typed(name: str, kind: str, items: list[Any]) -> list[Any]:
     try:
         return msgspec.convert(items, _ITEMS[kind])  # type: ignore[no-any-return]
     except msgspec.ValidationError as error:
