@@ -142,7 +142,7 @@ def a_cluster() -> Iterator[Any]:
 
 def far(folder: Path, quick: bool) -> Iterator[Row]:
     """The first pass fetches, the second finds all in the cache of this machine."""
-    count, lines = (512, 2_048) if quick else (2_048, 100_000)
+    count, lines = (512, 2_048) if quick else (1_024, 20_480)
     with a_cluster() as cluster:
         if cluster is None:
             return
