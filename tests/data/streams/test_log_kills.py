@@ -17,7 +17,7 @@ from types import FrameType
 from typing import Any
 
 import pytest
-from logs import a_log, forked, kill
+from logs import a_log, ended, forked, kill
 
 from springtide.data.streams import Stream, open_stream
 from springtide.data.streams.log import LogStream
@@ -146,10 +146,20 @@ def test_killed_writers_lose_and_double_nothing_in_200_rounds(sync: str, tmp_pat
 
 
 @pytest.mark.parametrize("sync", ["each", "os"])
+def test_a_writer_may_die_at_many_lines(sync: str, tmp_path: Path) -> None:
+    die_at_lines(a_log(tmp_path / "log", sync=sync, segment=4096), random.randrange(11), 11)
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("sync", ["each", "os"])
 def test_a_writer_may_die_at_any_line(sync: str, tmp_path: Path) -> None:
+    die_at_lines(a_log(tmp_path / "log", sync=sync, segment=4096), 0, 1)
+
+
+def die_at_lines(log: LogStream, lines: int, stride: int) -> None:
     """Of appending, syncing, beginning a segment and of the recovery that the one before it made necessary."""
-    log, lines, deaths, next_number = a_log(tmp_path / "log", sync=sync, segment=4096), 0, 0, 0
     acknowledged: set[int] = set()
+    code, next_number = -signal.SIGKILL, 0
 
     def die_at(count: int, first: int, told: int) -> None:
         left = itertools.count(count, -1)
@@ -166,14 +176,14 @@ def test_a_writer_may_die_at_any_line(sync: str, tmp_path: Path) -> None:
             log.append([b"%d " % number + b"x" * 900], note=b'{"who": %d}' % number)
             os.write(told, struct.pack("<I", number))
 
-    while deaths == lines:
+    while code == -signal.SIGKILL:
         told, end = os.pipe()
         pid = forked(lambda count=lines, first=next_number, end=end: die_at(count, first, end))
-        deaths += os.waitstatus_to_exitcode(os.waitpid(pid, 0)[1]) == -signal.SIGKILL
+        code = ended(pid)
         os.close(end)
         acknowledged |= {number for (number,) in struct.iter_unpack("<I", drained(told))}
-        next_number, lines = next_number + 3, lines + 1
-    assert deaths > 50
+        next_number, lines = next_number + 3, lines + stride
+    assert code == 0
     log.append([b"last"])
     numbers = [int(record.value.split()[0]) for record in log.read(0, 0, limit=10**6)[:-1]]
     assert numbers == sorted(set(numbers))

@@ -180,12 +180,12 @@ def test_a_processor_that_dies_between_its_sinks_writes_each_record_once(dies_be
         process(source.url, sinks, lambda record: [(name, record) for name in sinks])
 
     for round_number in range(12):
-        fill(source, 600, 600 * round_number)
-        assert ended(forked(lambda writes=round_number: die_at(writes))) == -signal.SIGKILL
+        fill(source, 1000, 1000 * round_number)
+        assert ended(forked(lambda writes=round_number % 6: die_at(writes))) == -signal.SIGKILL
     source.seal()
     process(source.url, sinks, lambda record: [(name, record) for name in sinks])
     for url in sinks.values():
-        assert [one["id"] for one in of(url)] == list(range(7200))
+        assert [one["id"] for one in of(url)] == list(range(12_000))
     source.close()
 
 

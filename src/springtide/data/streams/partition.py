@@ -200,6 +200,8 @@ class Partition:
 
     def _retain(self) -> None:
         """Remove the oldest segments that the settings do not keep, whole ones, never the last."""
+        if self.settings.retain_bytes is None and self.settings.retain_s is None:
+            return
         kept = segments.bases(self.folder)
         sizes = {base: segments.path(self.folder, base).stat().st_size for base in kept}
         while len(kept) > 1 and self._surplus(kept[0], sum(sizes[base] for base in kept)):
