@@ -63,7 +63,7 @@ def ask(port: int, path: str, body: bytes, connections: int, seconds: float, war
     begun = time.perf_counter()
     delays: list[float] = []
     failed = 0
-    cpu_s = 0.0
+    cpu_s, before = 0.0, 0
     counting = False
     while (now := time.perf_counter()) < begun + warm_s + seconds:
         if not counting and now >= begun + warm_s:
@@ -76,6 +76,7 @@ def ask(port: int, path: str, body: bytes, connections: int, seconds: float, war
             if counting:
                 delays.append(time.perf_counter() - one.sent_s)
                 failed += status != 200
+            before += not counting
             if one.over:
                 selector.unregister(one.socket)
                 one.socket.close()
@@ -85,7 +86,7 @@ def ask(port: int, path: str, body: bytes, connections: int, seconds: float, war
     took_s = time.perf_counter() - began_s
     delays.sort()
     return {
-        "count": len(delays), "failed": failed, "rate": len(delays) / took_s,
+        "count": len(delays), "before": before, "failed": failed, "rate": len(delays) / took_s,
         "p50_s": delays[len(delays) // 2], "p99_s": delays[len(delays) * 99 // 100], "longest_s": delays[-1],
         "own_share": (time.process_time() - cpu_s) / took_s,
     }  # fmt: skip

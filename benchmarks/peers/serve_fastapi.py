@@ -1,4 +1,4 @@
-"""The plain endpoint that everybody writes first: FastAPI, pydantic, torch. PORT [thread]: in the loop, or in threads."""
+"""The plain endpoint that everybody writes first: FastAPI, pydantic, torch. PORT."""
 
 from __future__ import annotations
 

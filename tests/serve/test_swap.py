@@ -125,7 +125,7 @@ def test_a_version_that_cannot_be_loaded_changes_nothing_and_is_told(home: Path)
             registry.add("scale", file, build="broken_model:build", code_from=home)
         with Load(server.port, callers=2) as load:
             with pytest.raises(
-                SpringtideError, match="version 4 of scale was not promoted.*forward has no such parameter"
+                SpringtideError, match=r"version 4 of scale was not promoted.*forward has no such parameter"
             ):
                 promotion.promote(registry, "scale", 4, by="test", force=True)
             running.wait_until(lambda: load.total > 50, "it goes on answering")

@@ -25,6 +25,11 @@ from springtide.spec import home
 @click.option("--threads", type=click.IntRange(1), help="Threads of torch, for each model. [default: 1]")
 def serve(models: tuple[str, ...], **said: object) -> None:
     """Answer with the production version of each NAME until Ctrl-C; promotions are followed without a lost request."""
+    from springtide.serve.registry import Registry
+
+    registry = Registry.open(home.models())
+    for name in models:
+        registry.versions(name)  # or there is no such model
     words = [sys.executable, "-P", "-m", "springtide.serve.server", "--registry", str(home.models())]
     for name in models:
         words += ["--model", name]

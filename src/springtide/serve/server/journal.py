@@ -50,7 +50,7 @@ class Journal:
 
     def add(self, record: dict[str, Any], size_bytes: int) -> None:
         """Never waits. `record["input"]` and `["output"]` may hold tensors by name."""
-        if not rollout.falls(record["id"], self._sample):
+        if self._sample < 1 and not rollout.falls(record["id"], self._sample):
             return
         if self._put - self._done >= self._most or self._put_bytes - self._done_bytes + size_bytes > self._most_bytes:
             self._metrics.dropped("away" if self._away else "full")

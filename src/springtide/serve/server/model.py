@@ -145,8 +145,8 @@ class Model:
             return self._registry.version(self.name, number), tried
         try:
             versions = self._registry.versions(self.name)
-        except UserError:  # there is no such model yet
-            versions = []
+        except UserError as error:  # there is no such model yet
+            self.why_not, versions = str(error), []
         return next((one for one in versions if one.stage is Stage.PRODUCTION), None), tried
 
     async def _loaded(self, version: Version | None) -> Loaded | None:
