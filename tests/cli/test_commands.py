@@ -19,14 +19,14 @@ from springtide.spec import Refused, SpringtideError, UserError, quantities
 from springtide.spec.quantities import Blow, Every, Range
 
 COMMANDS = (
-    "up", "down", "status", "node", "submit", "resize", "pause", "resume", "stop", "cancel", "retry", "bid", "ps",
-    "top", "logs", "explain", "events", "usage", "price", "team", "token", "secret", "run", "checkpoints", "stream",
+    "up", "down", "status", "node", "submit", "resize", "pause", "resume", "stop", "cancel", "retry", "bid",
+    "model", "serve", "loop", "ps", "top", "logs", "explain", "events", "usage", "price", "team", "token", "secret", "run", "checkpoints", "stream",
     "simulate", "doctor", "schema", "completion", "version",
 )  # fmt: skip
 SECOND_WORDS = (
     "node list", "node drain", "node undrain", "team list", "team set", "token new", "token list", "token revoke",
     "secret set", "secret list", "secret remove",
-    "stream ls", "stream tail", "stream append", "stream stat", "stream seal",
+    "loop list", "loop show", "loop release", "loop stop", "stream ls", "stream tail", "stream append", "stream stat", "stream seal",
 )  # fmt: skip
 WITHOUT_EXAMPLE = ("checkpoints", "simulate", "doctor", "version")
 NOT_SAID = dict.fromkeys(("workers", "start", "name", "checkpoint", "every", "seed", "sample", "keep", "threads"))
@@ -65,7 +65,9 @@ def test_every_command_shows_an_example(words: str) -> None:
 def test_every_command_of_the_pool_speaks_json() -> None:
     for words in (*COMMANDS[: COMMANDS.index("checkpoints")], *SECOND_WORDS):
         shown = CliRunner().invoke(commands.tide, [*words.split(), "--help"]).output
-        assert "--json" in shown or words in ("node", "team", "token", "secret", "stream"), words
+        assert "--json" in shown or words in ("node", "team", "token", "secret", "stream", "model", "serve", "loop"), (
+            words
+        )
 
 
 def test_the_help_of_tide_names_every_command(tmp_path: Path) -> None:

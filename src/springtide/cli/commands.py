@@ -30,12 +30,12 @@ _GROUPS = {
         "stop": ("change", "Let jobs or runs write a checkpoint and stop."),
         "cancel": ("change", "End jobs for good."),
         "retry": ("change", "Submit jobs that failed or were cancelled again."),
-        "loop": ("loop", "Say where loops are, and release what they quarantined."),
         "bid": ("price", "Change what a spot job pays at most, or ask what a bid would have bought."),
     },
     "Models": {
         "model": ("model", "Register versions of models, promote them, roll back."),
         "serve": ("serve", "Serve models on this machine, without a pool."),
+        "loop": ("loop", "Say where loops are, and release what they quarantined."),
     },
     "Look": {
         "ps": ("ps", "List the jobs of the pool and the runs of this machine."),

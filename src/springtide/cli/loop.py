@@ -68,7 +68,8 @@ def show(name: str, as_json: bool) -> None:
 @loop.command(epilog="Example: tide loop release words 2")
 @click.argument("name", metavar="LOOP")
 @click.argument("number", metavar="QUARANTINE")
-def release(name: str, number: str) -> None:
+@as_json
+def release(name: str, number: str, as_json: bool) -> None:
     """Let LOOP train on what it had quarantined: the records are appended to its training stream again."""
     from springtide.pool import circle_files
 
@@ -80,18 +81,25 @@ def release(name: str, number: str) -> None:
     if found.asked:
         raise Refused(f"quarantine {number} of {name} is {'released' if found.released else 'being released'} already")
     circle_files.ask(there, {"release": found.id, "by": getpass.getuser()})
-    click.echo(f"{name}: quarantine {number} will be appended to the training stream")
+    if as_json:
+        asking.say_json({"name": name, "quarantine": found.id})
+    else:
+        click.echo(f"{name}: quarantine {number} will be appended to the training stream")
 
 
 @loop.command(epilog="Example: tide loop stop words")
 @click.argument("name", metavar="LOOP")
-def stop(name: str) -> None:
+@as_json
+def stop(name: str, as_json: bool) -> None:
     """Cancel the jobs of LOOP. What it keeps stays: submitting its file again goes on."""
     from springtide.pool import circle_opening
 
     _circle(name)
     ended = circle_opening.end(asking.pool(), name)
-    click.echo(f"{name}: {', '.join(ended)} cancelled" if ended else f"{name}: none of its jobs was in the pool")
+    if as_json:
+        asking.say_json({"name": name, "cancelled": ended})
+    else:
+        click.echo(f"{name}: {', '.join(ended)} cancelled" if ended else f"{name}: none of its jobs was in the pool")
 
 
 def names() -> list[str]:
