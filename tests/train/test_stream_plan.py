@@ -12,7 +12,7 @@ from springtide.spec import UserError
 from springtide.train import planner, stream_plan
 from springtide.train.stream_plan import Supply
 
-SPANS = st.lists(st.tuples(st.integers(0, 40), st.integers(0, 40)), max_size=3).map(planner.merged)
+SPANS = st.lists(st.tuples(st.integers(0, 40), st.integers(0, 40)), max_size=3).map(stream_plan.merged)
 
 
 @st.composite

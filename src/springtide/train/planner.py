@@ -19,7 +19,8 @@ from springtide.data.streams.source import Rules
 from springtide.data.streams.stream import Away, Bounds, Stream, open_stream
 from springtide.spec import SpringtideError, UserError
 from springtide.train import step_log, stream_plan
-from springtide.train.step_log import Beginning, Planned, Writer
+from springtide.train.gaps import Gaps
+from springtide.train.step_log import Beginning, Offsets, Planned, Writer
 from springtide.train.stream_order import numbers
 from springtide.train.stream_plan import Spans, Supply
 
@@ -63,6 +64,7 @@ class Planner:
         self._log: Writer | None = None
         self._bounds: dict[int, Bounds] = {}
         self._quarantine: tuple[Any, dict[int, Spans]] = None, {}
+        self._gaps = None if task.rules.url.startswith("log:") else Gaps()
         self._told_lost: dict[int, int] = {}
         self._away = False
         self._grew = time.monotonic()
@@ -129,8 +131,14 @@ class Planner:
             self._say(f"{error}; waiting for it, and training goes on with what is planned")
         self._away = True
 
-    def _supply(self) -> Supply:
+    def _all_there(self) -> Supply:
         return Supply({p: (found.first, found.end) for p, found in self._bounds.items()}, self._quarantined())
+
+    def _supply(self, offsets: Offsets) -> Supply:
+        supply = self._all_there()
+        if self._gaps is not None and self._stream is not None:
+            return self._gaps.without(supply, offsets, self._stream, self._ahead * self._task.batch_size)
+        return supply
 
     def _quarantined(self) -> dict[int, Spans]:
         name = self._task.rules.quarantine
@@ -170,12 +178,12 @@ class Planner:
 
     def _take_back(self, log: Writer, keep: int) -> None:
         """Steps that nobody has seen are planned anew from the first on that holds what is gone or forbidden now."""
-        supply = self._supply()
+        bounds, forbidden = self._bounds, self._quarantined()
         for step in range(keep + 1, log.step + 1):
             entry = log.entry(step)
             assert entry is not None
-            gone = any(begin < supply.bounds.get(p, (0, 0))[0] for p, begin, _ in entry.ranges)
-            if gone or stream_plan.quarantined(entry.ranges, supply.quarantine):
+            gone = any(p in bounds and begin < bounds[p].first for p, begin, _ in entry.ranges)
+            if gone or stream_plan.quarantined(entry.ranges, forbidden):
                 log.cut_after(step - 1)
                 return
 
@@ -197,7 +205,7 @@ class Planner:
     # --- planning
 
     def _plan(self, log: Writer, reached: int) -> None:
-        task, supply = self._task, self._supply()
+        task, supply = self._task, self._supply(log.offsets)
         self._check_lost(log, supply)
         steps, offsets, ending = list[Planned](), dict(log.offsets), ""
         taken = log.last.records if log.last else 0
@@ -207,7 +215,7 @@ class Planner:
             step = log.step + len(steps) + 1
             count = stream_plan.records_of(step, task.batch_size, task.ratio)
             if task.rules.records is not None and taken + count > task.rules.records:
-                ending = f"records={task.rules.records:,}"
+                ending, supply = f"records={task.rules.records:,}", self._all_there()
             elif (ranges := stream_plan.plan_step(offsets, supply, count, step)) is None:
                 ending = self._dried_up()
                 break
@@ -221,7 +229,7 @@ class Planner:
         if ending:
             self._end(log, self.planned, ending, supply)
         elif task.rules.seconds is not None and time.time() - task.began >= task.rules.seconds and not self.over:
-            self._end(log, min(self.planned, reached + 1), f"seconds={task.rules.seconds:g}", supply)
+            self._end(log, min(self.planned, reached + 1), f"seconds={task.rules.seconds:g}", self._all_there())
 
     def _pace(self, reached: int) -> None:
         """How far to plan, from the steps of the last second or more."""
@@ -273,18 +281,7 @@ def parse_quarantine(text: str, where: str) -> dict[int, Spans]:
         raise UserError(
             f'{where}: this is no list of offsets; write {{"0": [[10, 20]]}}, partition by partition'
         ) from None
-    return {partition: merged(spans) for partition, spans in found.items()}
-
-
-def merged(spans: Spans) -> Spans:
-    """In order, apart, and none of them empty."""
-    out: list[tuple[int, int]] = []
-    for low, high in sorted(spans):
-        if out and low <= out[-1][1]:
-            out[-1] = out[-1][0], max(high, out[-1][1])
-        elif low < high:
-            out.append((low, high))
-    return out
+    return {partition: stream_plan.merged(spans) for partition, spans in found.items()}
 
 
 def task_of(description: dict[str, Any], folder: Path) -> Task | None:

@@ -91,6 +91,17 @@ def quarantined(ranges: Sequence[Range], quarantine: Mapping[int, Spans]) -> boo
     )
 
 
+def merged(spans: Spans) -> Spans:
+    """In order, apart, and none of them empty."""
+    out: list[tuple[int, int]] = []
+    for low, high in sorted(spans):
+        if out and low <= out[-1][1]:
+            out[-1] = out[-1][0], max(high, out[-1][1])
+        elif low < high:
+            out.append((low, high))
+    return out
+
+
 def bulk_before(step: int, batch_size: int, ratio: Fraction) -> int:
     """How many samples of the other set the steps 1 ... `step` - 1 hold, where `ratio` of all comes from there."""
     return int((step - 1) * batch_size * ratio)
