@@ -16,7 +16,7 @@ from typing import Any
 
 from springtide.data.order import checksum
 from springtide.data.streams.source import Rules
-from springtide.data.streams.stream import Away, Bounds, Stream, open_stream
+from springtide.data.streams.stream import Away, Bounds, Expired, Stream, open_stream
 from springtide.spec import SpringtideError, UserError
 from springtide.train import step_log, stream_plan
 from springtide.train.gaps import Gaps
@@ -28,6 +28,7 @@ AHEAD, MOST_AHEAD = 64, 4096  # steps that are planned before the first of them 
 AHEAD_SECONDS = 2.0  # and for so long at the run's pace: more than a new supervisor takes to be there
 WAIT_SECONDS = 0.5  # how long a look at the stream may be late for what the stream does not tell
 _AWAY_SECONDS = 1.0
+_PATIENCE_SECONDS = 60.0  # how long a stream that was there may refuse to answer
 _LEASE_SECONDS = 10.0  # how long the process that had the log before may take to die
 
 
@@ -67,6 +68,7 @@ class Planner:
         self._gaps = None if task.rules.url.startswith("log:") else Gaps()
         self._told_lost: dict[int, int] = {}
         self._away = False
+        self._looked = float("-inf")  # when the stream last answered
         self._grew = time.monotonic()
         self._ahead = AHEAD
         self._paced = time.monotonic(), self.planned
@@ -79,16 +81,14 @@ class Planner:
         before = self.planned, self.last
         try:
             self._look()
+            if self._log is None:
+                self._log = self._open_log()
+                self.planned = self._log.step
+            self._plan(self._log, reached)
         except Away as error:
             self._say_away(error)
-            return False
-        if self._away:
-            self._away = False
-            self._say(f"{self._task.rules.url} is there again")
-        if self._log is None:
-            self._log = self._open_log()
-            self.planned = self._log.step
-        self._plan(self._log, reached)
+        except Expired:
+            pass  # in the midst of looking for gaps: the next look at the bounds says how much is lost
         return (self.planned, self.last) != before
 
     def full(self, reached: int) -> bool:
@@ -106,8 +106,9 @@ class Planner:
             return
         try:
             self._stream.wait({partition: found.end for partition, found in self._bounds.items()}, WAIT_SECONDS)
-        except Away as error:
-            self._say_away(error)
+        except SpringtideError as error:  # whether there is more to it, the next look finds
+            if isinstance(error, Away):
+                self._say_away(error)
 
     def close(self) -> None:
         """Give back what is held."""
@@ -119,9 +120,20 @@ class Planner:
     # --- looking
 
     def _look(self) -> None:
-        if self._stream is None:
-            self._stream = open_stream(self._task.rules.url)
-        found = self._stream.bounds()
+        try:
+            if self._stream is None:
+                self._stream = open_stream(self._task.rules.url)
+            found = self._stream.bounds()
+        except (Away, UserError):
+            raise
+        except SpringtideError as error:
+            if time.monotonic() - self._looked > _PATIENCE_SECONDS:
+                raise
+            raise Away(str(error)) from None  # it was there a moment ago, so it will be
+        self._looked = time.monotonic()
+        if self._away:
+            self._away, self._grew = False, self._looked
+            self._say(f"{self._task.rules.url} is there again")
         if any(found[p].end > self._bounds[p].end if p in self._bounds else True for p in found):
             self._grew = time.monotonic()
         self._bounds = found
