@@ -10,6 +10,7 @@ from sound import RATE
 from torch import Tensor
 
 BANDS, HOP, WINDOW, FFT = 40, 160, 400, 512  # samples: 10 ms, 25 ms
+FRAMES_PER_SECOND = RATE // HOP
 PIECE = 32  # sounds are padded to whole multiples of that many frames, so that many share a shape
 _LOWEST_HZ, _HIGHEST_HZ = 60.0, 7_600.0
 _SPREAD = 3.0

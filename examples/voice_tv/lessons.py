@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+
 import numpy as np
 import torch
 import torch.nn.functional as F
 from corpus import Corpus
 from torch import Tensor
+from torch.nn.utils.rnn import pad_sequence
 from voice_model import Voice
 from words import LETTERS, PHRASES, numbers
 
@@ -31,6 +34,17 @@ class Recordings:
 def sequences(recorded: Corpus):
     """Recordings of like length together, bands and letters filled with 0."""
     return data.by_length(Recordings(recorded), np.diff(recorded.starts), sequences=(0, 1))
+
+
+def together(samples: Sequence[tuple[np.ndarray, np.ndarray]]) -> tuple[data.Padded, data.Padded]:
+    """A batch of recordings, as `sequences` makes it, for those that come as a stream."""
+    bands, texts = ([torch.as_tensor(one) for one in column] for column in zip(*samples, strict=True))
+    return _filled(bands), _filled(texts)
+
+
+def _filled(some: list[Tensor]) -> data.Padded:
+    mask = pad_sequence([torch.ones(len(one), dtype=torch.bool) for one in some], batch_first=True)
+    return data.Padded(pad_sequence(some, batch_first=True), mask)
 
 
 def thinned(bands: Tensor) -> Tensor:

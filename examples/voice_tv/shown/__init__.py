@@ -1,0 +1,1 @@
+"""What `examples/demo_voice.py` is made of: the pool, the people who speak to it, and what is seen of both."""
