@@ -159,9 +159,9 @@ def test_a_shard_lost_during_training_ends_it_with_its_name_and_once_back_all_go
     hdfs: Hdfs, script: Path, home: Path, tmp_path: Path
 ) -> None:
     hdfs.put(shards(tmp_path / "s", 2), "/lost")
-    wanted = running.alone(script, tmp_path / "s" / "part-*.jsonl", 60, home=tmp_path / "alone")["digest"]
-    words: dict[str, Any] = {"home": home, "workers": "2", "options": ("--every", "5steps"), LIMIT: "0"}
-    run = Running(script, f"{hdfs.url}/lost/part-*.jsonl", 60, **words)
+    wanted = running.alone(script, tmp_path / "s" / "part-*.jsonl", 20, home=tmp_path / "alone")["digest"]
+    words: dict[str, Any] = {"home": home, "workers": "2", "options": ("--every", "2steps"), LIMIT: "0"}
+    run = Running(script, f"{hdfs.url}/lost/part-*.jsonl", 20, **words)
     run.until("checkpoint")
     aside = "/kept-aside"
     hdfs.system.mv("/lost/part-1.jsonl", aside)
@@ -169,7 +169,7 @@ def test_a_shard_lost_during_training_ends_it_with_its_name_and_once_back_all_go
     assert f"webhdfs://localhost:{hdfs.port}/lost/part-1.jsonl: this file was there and is gone" in run.errors
     assert "Traceback" not in run.errors
     hdfs.system.mv(aside, "/lost/part-1.jsonl")
-    again = Running(script, f"{hdfs.url}/lost/part-*.jsonl", 60, **words)
+    again = Running(script, f"{hdfs.url}/lost/part-*.jsonl", 20, **words)
     assert again.until("start")["resumed_step"] > 0
     report = again.finish()
     assert (report["exit"], report["digest"]) == (0, wanted), again.story()
