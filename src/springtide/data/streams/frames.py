@@ -86,8 +86,8 @@ def intact(data: bytes | memoryview, at: int, found: Header, seed: int) -> bool:
     return end <= len(data) and zlib.crc32(memoryview(data)[at + _CHECKED_FROM : end], seed) == found.checksum
 
 
-def records(data: bytes, at: int, found: Header, partition: int, start: int, limit: int) -> Iterator[Record]:
-    """Records of an intact frame at byte `at`, from offset `start` on, at most `limit`."""
+def records(data: bytes, at: int, found: Header, partition: int, start: int) -> Iterator[Record]:
+    """Records of an intact frame at byte `at`, from offset `start` on."""
     count, time_s = found.count, found.time_us / 1e6
     position = at + HEADER_BYTES + found.note_bytes
     lengths = struct.unpack_from(f"<{count}I", data, position)
@@ -97,7 +97,7 @@ def records(data: bytes, at: int, found: Header, partition: int, start: int, lim
         keys, position = _keys(data, position, count)
     first = max(0, start - found.offset)
     position += sum(lengths[:first])
-    for number in range(first, min(count, first + limit)):
+    for number in range(first, count):
         size = lengths[number]
         value = data[position : position + size]
         yield Record(partition, found.offset + number, value, time_s, keys[number] if keys else None)

@@ -10,9 +10,9 @@ import itertools
 import os
 import threading
 import time
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, TypeVar
 
 from springtide.data.streams.stream import (
     LARGEST_BYTES,
@@ -32,10 +32,12 @@ try:
 except ImportError:
     raise UserError("streams in Kafka need one more package; pip install 'springtide[kafka]'") from None
 
+T = TypeVar("T")
 rd_admin: Any = admin
 SEAL_HEADER = "springtide-sealed"
 ANSWER_S = 10.0  # how long a broker may take to answer
 APPEND_S = 60.0  # how long an append may take: a broker that is started again meanwhile is waited for
+_AGAIN_S = 0.2
 _PARTITIONS_S = 2.0  # how soon a partition that was added is noticed
 _AWAY = ("_TRANSPORT", "_ALL_BROKERS_DOWN", "_TIMED_OUT", "_RESOLVE", "_MSG_TIMED_OUT", "REQUEST_TIMED_OUT")
 
@@ -120,10 +122,11 @@ class KafkaStream:
         if not values:
             return []
         with self._lock:
-            count = self._partitions()
+            count = self._patiently(self._partitions)
             if partition is None:
                 partition = partition_of(key, count) if key is not None else next(self._turn) % count
-            if self._bounds(partition).sealed:
+            to = partition
+            if self._patiently(lambda: self._bounds(to)).sealed:
                 raise Sealed(f"{self.url} is sealed: nothing more can be appended")
             return [(partition, offset) for offset in self._produce(values, partition, key)]
 
@@ -185,6 +188,17 @@ class KafkaStream:
         self._watcher = self._producer = None
 
     # --- what there is
+
+    def _patiently(self, ask: Callable[[], T]) -> T:
+        """Ask again while the broker is away, as long as an append may take."""
+        limit_s = time.monotonic() + APPEND_S
+        while True:
+            try:
+                return ask()
+            except Away:
+                if time.monotonic() > limit_s:
+                    raise
+                time.sleep(_AGAIN_S)  # nobody tells when a broker comes back
 
     def _partitions(self, asked: int | None = None) -> int:
         """How many there are. Raises UserError where `asked` is none of them, or where there is no topic."""

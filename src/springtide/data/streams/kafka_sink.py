@@ -58,8 +58,13 @@ class KafkaSink:
         to = partition % len(self._stream.bounds())
         self._again(client.begin_transaction)
         if values:
-            deliver(self._topic, client, values[:-1], to, None, [])
-            deliver(self._topic, client, values[-1:], to, None, [(_HEADER, f"{producer}={position}".encode())])
+            last = [(_HEADER, f"{producer}={position}".encode())]
+            try:
+                deliver(self._topic, client, values[:-1], to, None, [])
+                deliver(self._topic, client, values[-1:], to, None, last)
+            except SpringtideError:
+                self._again(lambda: client.abort_transaction(ANSWER_S))  # says so if another has taken over
+                raise
         self._again(lambda: client.send_offsets_to_transaction([at], group.consumer_group_metadata(), ANSWER_S))
         self._again(lambda: client.commit_transaction(ANSWER_S))
 

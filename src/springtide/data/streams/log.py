@@ -12,7 +12,7 @@ from contextlib import contextmanager
 from pathlib import Path
 
 from springtide.data.streams import marks, settings
-from springtide.data.streams.marks import Marks
+from springtide.data.streams.marks import Marks, Word
 from springtide.data.streams.partition import Partition, sync_folder
 from springtide.data.streams.reading import Reader
 from springtide.data.streams.stream import Bounds, Record, partition_of
@@ -43,7 +43,7 @@ class LogStream:
         return [self._partition(number) for number in range(self._marks.partitions)]
 
     def bounds(self) -> dict[int, Bounds]:
-        return {number: self._reader(number).bounds() for number in range(self._marks.partitions)}
+        return {number: self._looked(number).bounds() for number in range(self._marks.partitions)}
 
     def append(
         self, values: Sequence[bytes], *, partition: int | None = None, key: bytes | None = None, note: bytes = b""
@@ -59,20 +59,45 @@ class LogStream:
 
     def read(self, partition: int, offset: int, *, limit: int = 1000) -> list[Record]:
         with self._lock:
-            return self._reader(partition).read(offset, limit)
+            return self._looked(partition).read(offset, limit)
 
     def wait(self, beyond: Mapping[int, int], timeout_s: float) -> bool:
-        sealed = {number for number, bounds in self.bounds().items() if bounds.sealed}
         limit_s = time.monotonic() + timeout_s
+        sealed: set[int] | None = None
         while True:
-            rung = self._marks.rung
-            for number, bounds in self.bounds().items():
-                if bounds.end > beyond.get(number, -1) or (bounds.sealed and number not in sealed):
+            rung, due_s = self._marks.rung, timeout_s
+            found = {number: self._reader(number).bounds() for number in range(self._marks.partitions)}
+            sealed = {number for number, one in found.items() if one.sealed} if sealed is None else sealed
+            for number, one in found.items():
+                if one.end > beyond.get(number, -1) or (one.sealed and number not in sealed):
                     return True
+                if self._unsynced(number):
+                    due_s = min(due_s, 2 * max(0.0, self._partition(number).due_s()))
             left_s = limit_s - time.monotonic()
-            if left_s <= 0:
+            if due_s <= 0:
+                self._sync_overdue()
+            elif left_s <= 0:
                 return False
-            self._marks.sleep(rung, left_s)
+            else:
+                self._marks.sleep(rung, min(left_s, due_s))
+
+    def _sync_overdue(self) -> None:
+        """What its writer should have synced, but did not live to."""
+        for partition in self.partitions():
+            if self._unsynced(partition.number):
+                partition.keep()
+
+    def _unsynced(self, number: int) -> bool:
+        """Whether there are records that were acknowledged, and are not seen before they are on the disk."""
+        row = self._marks.rows[number]
+        return bool(self.settings.sync_s and row[Word.WRITTEN] > row[Word.DURABLE] and not row[Word.FAILED])
+
+    def _looked(self, number: int) -> Reader:
+        """The reader of a partition, which sees all that was acknowledged."""
+        reader = self._reader(number)
+        if self._unsynced(number):
+            self._partition(number).keep()
+        return reader
 
     def positions(self) -> dict[int, dict[str, int]]:
         """By partition, how far the producers have come that append with a note."""

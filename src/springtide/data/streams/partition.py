@@ -2,8 +2,10 @@
 
 Two locks. Who appends holds the *write lock*: he writes a frame behind the last one and then moves `WRITTEN`. Who holds
 the *sync lock* asks the disk to keep all that is written and then moves `DURABLE`, for himself and for everybody who
-wrote before (group commit). Readers see what lies below `DURABLE`. `append` returns when its records lie there. A dead
-holder's lock is dropped by the kernel; if he died in the middle, `DIRTY` says so to the next.
+wrote before (group commit). Readers see what lies below `DURABLE`, whatever the policy. With the policy "each" `append`
+returns when its records lie there. With a time it returns when they are written, which no death of a process undoes;
+they are synced within that time, or when somebody looks. A dead holder's lock is dropped by the kernel; if he died in
+the middle, `DIRTY` says so to the next.
 """
 
 from __future__ import annotations
@@ -21,6 +23,7 @@ from springtide.data.streams.locks import Lock
 from springtide.data.streams.marks import Marks, Word, now_us, this_boot
 from springtide.data.streams.settings import Settings
 from springtide.data.streams.stream import LARGEST_BYTES, Full, Sealed
+from springtide.data.streams.syncer import Syncer
 from springtide.spec.errors import SpringtideError, UserError
 
 _HOLDER_DIED_S = 0.1  # who waits for another's sync looks after so long whether that one lives
@@ -34,6 +37,7 @@ class Partition:
         self.folder, self.number, self.url = folder, number, url
         self.marks, self.row, self.settings = marks, marks.rows[number], settings
         self._write_lock, self._sync_lock = Lock(folder / "write.lock"), Lock(folder / "sync.lock")
+        self._syncer = Syncer(self.keep, self.due_s)
         self._open: tuple[int, int] | None = None  # first offset and descriptor of the segment that is written to
         if self.row[Word.BOOT] != this_boot():
             with self._write_lock:
@@ -47,18 +51,32 @@ class Partition:
             largest = max(map(len, values))
             raise UserError(f"{self.url}: a record of {largest:,} bytes is too large; the most is {LARGEST_BYTES:,}")
         with self._write_lock:
-            self._recover()
+            self._take_up()
             if self.row[Word.SEALED]:
                 raise Sealed(f"{self.url} is sealed: nothing more can be appended")
             first = self._write(values, key, note)
             end, epoch = self.row[Word.WRITTEN], self.row[Word.EPOCH]
             if self.settings.sync_s is None:
                 self._publish(end)
-        if self.settings.sync_s is None:
-            self._ring()
-        else:
-            self._commit(end, epoch)
+        match self.settings.sync_s:
+            case None:
+                self._ring()
+            case 0:
+                self._commit(end, epoch)
+            case _:
+                self.marks.ring(self.number, 2 * end + 1)  # who waits for records may sync them himself
+                self._syncer.wake()
         return first
+
+    def _take_up(self) -> None:
+        """Go on where the last writer ended. Raises SpringtideError: the disk lost what had been appended."""
+        row = self.row
+        lost = row[Word.WRITTEN] - row[Word.DURABLE] if row[Word.FAILED] and self.settings.sync_s else 0
+        self._recover()
+        if lost:
+            raise SpringtideError(
+                f"{self.url}: the disk did not keep the last {lost:,} records that were appended; append them again"
+            )
 
     def _write(self, values: Sequence[bytes], key: bytes | None, note: bytes) -> int:
         row, now = self.row, time.time_ns() // 1000
@@ -93,6 +111,15 @@ class Partition:
 
     # --- syncing
 
+    def keep(self) -> None:
+        """Sync what is written, unless the disk has failed: that is said to the next who appends."""
+        if self.row[Word.WRITTEN] > self.row[Word.DURABLE] and not self.row[Word.FAILED]:
+            self._commit(self.row[Word.WRITTEN], self.row[Word.EPOCH])
+
+    def due_s(self) -> float:
+        """How long until what is written must be on the disk, by the sync policy."""
+        return (self.row[Word.SYNCED_US] - now_us()) / 1e6 + (self.settings.sync_s or 0.0)
+
     def _commit(self, end: int, epoch: int) -> None:
         """Until records below `end` are on the disk: by the sync of whoever comes first."""
         while not self._kept(end, epoch):
@@ -100,13 +127,12 @@ class Partition:
             if self._sync_lock.take_if_free():
                 try:
                     if not self._kept(end, epoch):
-                        self._wait_for_company()
                         self._sync()
                 finally:
                     self._sync_lock.release()
                 self._ring()  # behind the release: who wakes and is not yet served must find the lock free
             elif not self._kept(end, epoch):
-                self.marks.sleep(rung, _HOLDER_DIED_S + 2 * (self.settings.sync_s or 0.0))
+                self.marks.sleep(rung, _HOLDER_DIED_S)
 
     def _kept(self, end: int, epoch: int) -> bool:
         row = self.row
@@ -115,13 +141,6 @@ class Partition:
                 f"{self.url}: the disk did not keep what was appended; nothing of it is in the stream"
             )
         return row[Word.DURABLE] >= end
-
-    def _wait_for_company(self) -> None:
-        """Until the sync policy allows the next sync: what others append meanwhile is kept by the same one."""
-        period_s = self.settings.sync_s or 0.0
-        due_s = (self.row[Word.SYNCED_US] - now_us()) / 1e6 + period_s
-        if due_s > 0:
-            time.sleep(min(due_s, period_s))
 
     def _sync(self) -> None:
         # In this order: were the segment rolled in between, all records of the old one are on the disk already.
@@ -148,7 +167,7 @@ class Partition:
         self.row[Word.RINGS] += 1
 
     def _ring(self) -> None:
-        self.marks.ring(self.number, self.row[Word.RINGS])
+        self.marks.ring(self.number, 2 * self.row[Word.RINGS])
 
     # --- segments
 
@@ -312,6 +331,8 @@ class Partition:
         self._ring()
 
     def close(self) -> None:
+        """Sync what is written, and give back what is held open."""
+        self._syncer.end()
         self._forget()
         self._write_lock.close()
         self._sync_lock.close()

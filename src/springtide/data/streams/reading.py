@@ -7,7 +7,9 @@ lies, so that reading on needs no index.
 from __future__ import annotations
 
 import bisect
+import itertools
 import os
+from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -84,6 +86,7 @@ class Reader:
         self._bases: list[int] = []
         self._segment: Segment | None = None
         self._next: _Place | None = None
+        self._rest: tuple[int, Iterator[Record]] = -1, iter(())  # of the frame that was read last, from that offset on
 
     def bounds(self) -> Bounds:
         sealed = bool(self._row[Word.SEALED])  # read before the end, which does not move behind it
@@ -115,6 +118,9 @@ class Reader:
     def _frame(self, offset: int, limit: int) -> list[Record]:
         """Records from `offset`, which is acknowledged, to the end of its frame."""
         self._expire(offset)
+        if self._rest[0] == offset and (found := list(itertools.islice(self._rest[1], limit))):
+            self._rest = found[-1].offset + 1, self._rest[1]
+            return found
         place = self._next if self._next is not None and self._next.offset == offset else self._find(offset)
         self._next = None
         segment, position = place.segment, place.position
@@ -129,9 +135,10 @@ class Reader:
             if header.end > offset:
                 break
             position += header.size_bytes
-        found = list(frames.records(segment.data, at, header, self._number, offset, limit))
-        following = found[-1].offset + 1
-        self._next = _Place(following, segment, position + (header.size_bytes if following == header.end else 0))
+        rest = frames.records(segment.data, at, header, self._number, offset)
+        found = list(itertools.islice(rest, limit))
+        self._rest = found[-1].offset + 1, rest
+        self._next = _Place(header.end, segment, position + header.size_bytes)
         return found
 
     def _find(self, offset: int) -> _Place:

@@ -21,7 +21,10 @@ _LEAST_SEGMENT_BYTES = 4096
 
 @dataclass(frozen=True, slots=True)
 class Settings:
-    """`sync_s` None: the kernel decides; 0: each append. Retention None: nothing is ever removed."""
+    """`sync_s`: what is appended is on the disk after so long; 0: when `append` returns; None: when the kernel likes.
+
+    Retention None: nothing is ever removed.
+    """
 
     sync_s: float | None = 0.01
     segment_bytes: int = _SEGMENT_BYTES

@@ -109,9 +109,9 @@ def partition_of(key: bytes, partitions: int) -> int:
 def open_stream(url: str, *, create: bool = False, partitions: int = 1, sync: str = "10ms") -> Stream:
     """The stream at `log:///absolute/path` or `kafka://host:port/topic`.
 
-    With `create`, one that is not there is made, with so many partitions and (the log) that sync policy: "each" append,
-    a time ("10ms": appends share a sync, at most one in that time) or "os" (when the kernel likes). A log that is there
-    keeps its policy, and is given more partitions when it has fewer. Raises UserError, `Away`.
+    With `create`, one that is not there is made, with so many partitions and (the log) that sync policy: what is
+    appended is on the disk when `append` returns ("each"), after so long ("10ms"), or when the kernel likes ("os"). A
+    log that is there keeps its policy, and is given more partitions when it has fewer. Raises UserError, `Away`.
     """
     scheme, separator, rest = url.partition("://")
     if not separator:
