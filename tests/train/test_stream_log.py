@@ -161,3 +161,20 @@ def test_many_partitions_are_told_in_full_only_now_and_then(log: Writer) -> None
     log.append(steps(200))
     lengths = [len(line) for line in log.path.read_bytes().splitlines()[1:]]
     assert sum(length > 500 for length in lengths) == 200 // step_log.MAP_EVERY
+
+
+def test_what_does_not_fit_on_the_disk_is_told_and_nothing_of_it_stays(tmp_path: Path) -> None:
+    path = tmp_path / "steps.log"
+    script = (
+        "import resource, signal, sys; from pathlib import Path; from springtide.train.step_log import *\n"
+        "from springtide.spec import SpringtideError\n"
+        "signal.signal(signal.SIGXFSZ, signal.SIG_IGN); log = Writer(Path(sys.argv[1])); log.begin(Beginning('run'))\n"
+        "log.append([Planned(((0, 0, 4),), 0)]); size = log.path.stat().st_size\n"
+        "resource.setrlimit(resource.RLIMIT_FSIZE, (size + 100, size + 100))\n"
+        "try:\n"
+        "    log.append([Planned(((0, 4, 8),), 0)] * 20)\n"
+        "except SpringtideError as error:\n"
+        "    print(error, log.path.stat().st_size == size, log.step)\n"
+    )
+    done = subprocess.run([sys.executable, "-c", script, str(path)], capture_output=True, text=True, check=True)
+    assert done.stdout == f"the step log {path} cannot be written: file too large True 1\n"

@@ -1,8 +1,9 @@
 """What happens in a run, as events: one flat JSON object per line, in `--json`, in events.jsonl and in a report.
 
     start       name, run_id, workers, minimum, maximum, microbatches, batch_size, steps, steps_per_epoch, parameters,
-                arena_bytes, resumed_step, threads
-    step        step, loss (or null), workers, epoch, samples: a committed step; from 1 (or resumed_step + 1), in order
+                arena_bytes, resumed_step, threads; on a stream, steps may be null and steps_per_epoch is
+    step        step, loss (or null), workers, epoch (null on a stream), samples: a committed step; from 1 (or
+                resumed_step + 1), in order
     generation  generation, step (under way when it happened), workers, cause; `time` is when the cause was learnt
     worker      worker, pid, what (started, joined, left, lost)
     evaluation  step, metrics, best

@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import contextlib
 import json
-import math
 import os
 import select
 import signal
@@ -64,7 +63,7 @@ class _Launcher:
         self._answered = 0
         self._end: Event | None = None
         self._told = 0  # step
-        self._per_epoch = 0.0  # steps, once the arena says so
+        self._per_epoch: float | None = None  # steps, once the arena says so
         self._ticked = 0.0
         self._events = Tail(launched.folder / "events.jsonl")
         self._output: dict[str, Tail] = {}
@@ -160,14 +159,14 @@ class _Launcher:
             loss = None if record.loss != record.loss else record.loss
             self.on_event({
                 "event": "step", "step": record.step, "time": record.time, "loss": loss, "workers": record.workers,
-                "epoch": round(record.step / per_epoch, 4), "samples": record.samples,
+                "epoch": round(record.step / per_epoch, 4) if per_epoch else None, "samples": record.samples,
             })  # fmt: skip
 
     def _steps_per_epoch(self) -> float:
+        """0: a stream has no epochs."""
         assert self.arena is not None
-        if not self._per_epoch:
-            told = self.arena.description()["steps_per_epoch"]
-            self._per_epoch = math.inf if told is None else float(told)  # a stream has no epochs
+        if self._per_epoch is None:
+            self._per_epoch = float(self.arena.description()["steps_per_epoch"] or 0)
         return self._per_epoch
 
     def _shown_lines(self) -> Iterator[str]:
