@@ -15,7 +15,7 @@ QUICK_WORKERS ?= 2
 # Where Python is told to keep no bytecode, every process compiles torch anew: 14 s instead of 4.
 unexport PYTHONDONTWRITEBYTECODE
 WARM := import torch._dynamo, springtide.train.run, springtide.train.supervisor, springtide.cli.run, springtide.cli.commands
-BENCHES ?= elastic steady memory checkpoint sequence scaling planner pool
+BENCHES ?= elastic steady memory checkpoint sequence scaling planner pool bulk streams stream_training serving loop
 PEERS := .venv-peers
 
 .PHONY: help setup demo demo-elastic test lint types layers quick test-slow test-cluster test-long bench lock format clean
