@@ -38,8 +38,12 @@ SEAL_HEADER = "springtide-sealed"
 ANSWER_S = 10.0  # how long a broker may take to answer
 APPEND_S = 60.0  # how long an append may take: a broker that is started again meanwhile is waited for
 _AGAIN_S = 0.2
+_READ_OVER = 1000  # records that a watcher reads rather than to begin anew behind them
 _PARTITIONS_S = 2.0  # how soon a partition that was added is noticed
-_AWAY = ("_TRANSPORT", "_ALL_BROKERS_DOWN", "_TIMED_OUT", "_RESOLVE", "_MSG_TIMED_OUT", "REQUEST_TIMED_OUT")
+_AWAY = (
+    "_DESTROY_BROKER", "_DESTROY", "_WAIT_COORD", "LEADER_NOT_AVAILABLE", "NOT_LEADER_FOR_PARTITION",
+    "_TRANSPORT", "_ALL_BROKERS_DOWN", "_TIMED_OUT", "_RESOLVE", "_MSG_TIMED_OUT", "REQUEST_TIMED_OUT",
+)  # fmt: skip
 
 
 @dataclass(frozen=True, slots=True)
@@ -80,7 +84,7 @@ class Topic:
 
     def away(self, error: rd.KafkaError) -> SpringtideError:
         """What a client's error means."""
-        if error.name() in _AWAY:
+        if error.name() in _AWAY or error.retriable():
             return Away(f"{self.url}: the broker does not answer ({error.str()})")
         return SpringtideError(f"{self.url}: the broker refused it ({error.str()})")
 
@@ -94,6 +98,7 @@ class KafkaStream:
         self._lock = threading.RLock()
         self._probe = self._topic.consumer(5)
         self._watcher: Any = None
+        self._watched: dict[int, int] = {}  # how far it has seen each partition
         self._readers: dict[int, _Reader] = {}
         self._producer: Any = None
         self._tails: dict[int, _Tail] = {}
@@ -149,7 +154,6 @@ class KafkaStream:
     def wait(self, beyond: Mapping[int, int], timeout_s: float) -> bool:
         limit_s = time.monotonic() + timeout_s
         sealed = {number for number, bounds in self.bounds().items() if bounds.sealed}
-        watched: dict[int, int] = {}
         while True:
             found = self.bounds()
             if any(one.end > beyond.get(number, -1) for number, one in found.items()):
@@ -160,11 +164,7 @@ class KafkaStream:
             if left_s <= 0:
                 return False
             watermarks = {number: self._tails[number].watermark for number in found}
-            if watermarks != watched:
-                self._watch(watermarks)
-                watched = watermarks
-            # What comes wakes the watcher; only that the topic got more partitions has to be asked for.
-            self._watcher.poll(min(left_s, _PARTITIONS_S))
+            self._watch(watermarks, min(left_s, _PARTITIONS_S))  # of new partitions nobody tells
 
     def headers(self, number: int, bounds: Bounds) -> Iterator[tuple[str, bytes]]:
         """Of all records of a partition, the oldest first."""
@@ -241,10 +241,26 @@ class KafkaStream:
             back = min(2 * back, watermark - first)
         return _Tail(watermark, first, False)
 
-    def _watch(self, offsets: Mapping[int, int]) -> None:
+    def _watch(self, watermarks: Mapping[int, int], timeout_s: float) -> None:
+        """Sleep until something comes behind these offsets, or the time is over."""
         if self._watcher is None:
             self._watcher = self._topic.consumer(500, queued_min_messages=1)
-        self._watcher.assign([rd.TopicPartition(self._topic.name, number, at) for number, at in offsets.items()])
+        seen = self._watched
+        if any(not 0 <= at - seen.get(number, -_READ_OVER) < _READ_OVER for number, at in watermarks.items()):
+            self._watched = seen = dict(watermarks)
+            self._watcher.assign([rd.TopicPartition(self._topic.name, number, at) for number, at in seen.items()])
+        limit_s = time.monotonic() + timeout_s
+        while (left_s := limit_s - time.monotonic()) > 0 and (message := self._watcher.poll(left_s)) is not None:
+            error, number = message.error(), message.partition()
+            if error is None:
+                seen[number] = message.offset() + 1
+            elif error.code() == rd.KafkaError._PARTITION_EOF:
+                seen[number] = max(seen[number], message.offset())
+            else:
+                self._watched = {}
+                return
+            if seen[number] > watermarks[number]:
+                return
 
     # --- appending
 

@@ -19,6 +19,7 @@ from springtide.data.streams.marks import Word
 from springtide.data.streams.stream import Bounds, Damaged, Expired, Record
 
 _CHUNK_BYTES = 256 << 10
+_CHANGED = "a frame that is not as it was written begins"
 
 
 class Segment:
@@ -191,7 +192,7 @@ class Reader:
             end = found[1].offset
         else:
             end = min([one for one in segments.bases(self._folder) if one > offset], default=self._row[Word.DURABLE])
-        raise Damaged(self._number, offset, end, str(segment.file), position, "the checksum does not fit")
+        raise Damaged(self._number, offset, end, str(segment.file), position, _CHANGED)
 
     def _lost(self, offset: int) -> Damaged:
         bases = segments.bases(self._folder)
