@@ -203,6 +203,40 @@ def test_a_deadline_that_passes_in_the_queue_is_told_and_costs_no_computing() ->
     assert module.shapes == [(1, 1)]
 
 
+class Where(Scale):
+    """Remembers by which thread it was called."""
+
+    def __init__(self, pause_s: float) -> None:
+        super().__init__()
+        self.threads: list[str] = []
+        self._pause_s = pause_s
+
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        self.threads.append(threading.current_thread().name)
+        time.sleep(self._pause_s)
+        return super().forward(x)
+
+
+def test_only_a_model_that_is_quick_is_computed_between_reading_two_requests_and_only_alone() -> None:
+    async def do(app: Any) -> Any:
+        body = infer(tensor([1.0], [1, 1]))
+        for _ in range(30):
+            await call(app, "POST", INFER, body)
+        queue = app.house.models["scale"].queue
+        busy = asyncio.create_task(queue.run(lambda: threading.Event().wait(0.1)))
+        await asyncio.sleep(0)
+        await call(app, "POST", INFER, body)  # the module is in use: its turn comes in the thread
+        await busy
+        await asyncio.gather(*(call(app, "POST", INFER, body) for _ in range(2)))
+
+    quick, slow = Where(0.0), Where(0.003)
+    for module in (quick, slow):
+        served(module, do=do)
+    here = threading.current_thread().name
+    assert here in quick.threads[8:30] and quick.threads[30] != here and quick.threads[31] != here
+    assert here not in slow.threads
+
+
 def test_a_connection_that_is_old_is_closed_with_an_answer_so_that_new_replicas_are_met() -> None:
     async def do(app: Any) -> Any:
         body = infer(tensor([1.0], [1]))
