@@ -127,3 +127,8 @@ def test_two_do_not_plan_at_once(task: Task, plans: Plans, monkeypatch: pytest.M
     plans(task)
     with pytest.raises(SpringtideError, match="is written by another process"):
         Planner(task, lambda _: None).advance(0)
+
+
+def test_time_ends_a_run_though_much_is_planned(task: Task, plans: Plans) -> None:
+    one = plans(replace(task, rules=replace(task.rules, seconds=3600.0), began=0.0))
+    assert (one.planned, one.last) == (50, 1)

@@ -48,6 +48,7 @@ class Task:
     handed_out: int = 0  # the last step that workers may have seen
     last: int | None = None  # the last step there will be, where that was said already
     began: float = 0.0  # unix seconds
+    ahead: int = AHEAD  # steps that are planned at least before the first of them is done
 
     @property
     def ratio(self) -> Fraction:
@@ -70,7 +71,7 @@ class Planner:
         self._away = False
         self._looked = float("-inf")  # when the stream last answered
         self._grew = time.monotonic()
-        self._ahead = AHEAD
+        self._ahead = task.ahead
         self._paced = time.monotonic(), self.planned
 
     def advance(self, reached: int) -> bool:
@@ -248,7 +249,7 @@ class Planner:
         (since, step), now = self._paced, time.monotonic()
         if now - since >= 1.0:
             rate = (reached - step) / (now - since)
-            self._ahead = min(MOST_AHEAD, max(AHEAD, int(rate * AHEAD_SECONDS)))
+            self._ahead = min(MOST_AHEAD, max(self._task.ahead, int(rate * AHEAD_SECONDS)))
             self._paced = now, reached
 
     def _dried_up(self) -> str:

@@ -7,7 +7,7 @@ from collections import deque
 from collections.abc import Callable
 
 from springtide.spec import SpringtideError
-from springtide.train.planner import Planner, Task
+from springtide.train.planner import WAIT_SECONDS, Planner, Task
 
 
 class Planning:
@@ -20,6 +20,7 @@ class Planning:
         self._told: deque[str] = deque()
         self._planner = Planner(task, self._told.append)
         self._reached, self._wake = task.step, wake
+        self._look_seconds = None if task.rules.seconds is None else WAIT_SECONDS  # time passes without steps too
         self._progress = threading.Condition()
         threading.Thread(target=self._run, daemon=True, name="planning").start()
 
@@ -52,7 +53,7 @@ class Planning:
                     self._wake()
                 if planner.full(self._reached):
                     with self._progress:
-                        self._progress.wait_for(lambda: planner.over or not planner.full(self._reached))
+                        self._progress.wait_for(lambda: not planner.full(self._reached), self._look_seconds)
                 else:
                     planner.wait()
         except SpringtideError as error:

@@ -13,7 +13,7 @@ from springtide.data.streams.source import Source
 from springtide.spec import UserError
 from springtide.train.arena import Arena, Word
 from springtide.train.arguments import Arguments
-from springtide.train.planner import Planner, Task
+from springtide.train.planner import AHEAD, Planner, Task
 from springtide.train.step_reader import Reader
 from springtide.train.stream_order import StreamOrder
 
@@ -43,7 +43,8 @@ class Streaming:
             self._repeat(Path(given), arena)
             return
         log = Path(f"/proc/self/fd/{os.memfd_create('steps', os.MFD_CLOEXEC)}")
-        task = Task(self.rules, self.order.batch_size, steps, log, "", began=time.time())
+        ahead = AHEAD if self.rules.seconds is None else 1  # the time is looked at where steps are planned
+        task = Task(self.rules, self.order.batch_size, steps, log, began=time.time(), ahead=ahead)
         self._planner = Planner(task, lambda what: print(f"tide: {what}", file=sys.stderr, flush=True))
         self._arena = arena
         arena.words[Word.PLANNED] = 1
