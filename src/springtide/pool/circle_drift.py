@@ -119,7 +119,7 @@ class Watching:
             for record in gate.records_of(self._loop.gate.data):
                 found.add(drift.numbers(record.get("input")))
         if found.values():
-            return f"the {len(next(iter(found.values().values())))} records of {self._loop.gate.data}", found
+            return f"the {len(next(iter(found.values().values())))} records of {Path(self._loop.gate.data).name}", found
         with suppress(OSError, ValueError, KeyError, TypeError):
             said = json.loads(self._kept_at.read_bytes())
             return str(said["of"]), drift.Window.of(said["values"], self._said.window)

@@ -14,7 +14,7 @@ from springtide.spec.errors import SpringtideError
 from springtide.train import control, runs
 from springtide.train.arena import Arena, StepRecord, Word
 from springtide.train.launched import Launched
-from springtide.train.protocol import Kind
+from springtide.train.protocol import UNLIMITED, Kind
 
 _LATELY = 32  # steps from which a median is taken, for each number of workers
 _READ = 64  # steps read at a look
@@ -28,7 +28,7 @@ class Watched:
         self.folder, self.pid = folder, pid
         self._launched: Launched | None = None
         self._arena: Arena | None = None
-        self._steps: int | None = None
+        self._steps = UNLIMITED
         self._microbatches: int | None = None
         self._resumed: int | None = None  # told by the run a moment after its arena is there
         self._last: StepRecord | None = None
@@ -51,9 +51,10 @@ class Watched:
         step = now.step - (now.kind == Kind.TRAIN) if now is not None else resumed
         self._read_steps(arena, step)
         loss = self._last.loss if self._last is not None else None
+        steps = arena.last_step(self._steps)
         return TrainingSeen(
             step=step,
-            steps=self._steps,
+            steps=steps if steps < UNLIMITED else None,  # the end of a stream is not known beforehand
             loss=loss if loss == loss else None,
             microbatches=self._microbatches,
             supervisor=arena.words[Word.SUPERVISOR] or None,
