@@ -41,7 +41,8 @@ _AGAIN_S = 0.2
 _READ_OVER = 1000  # records that a watcher reads rather than to begin anew behind them
 _PARTITIONS_S = 2.0  # how soon a partition that was added is noticed
 _AWAY = (
-    "_DESTROY_BROKER", "_DESTROY", "_WAIT_COORD", "LEADER_NOT_AVAILABLE", "NOT_LEADER_FOR_PARTITION",
+    "_DESTROY_BROKER", "_DESTROY", "_UNKNOWN_PARTITION", "_UNKNOWN_TOPIC",
+    "_WAIT_COORD", "LEADER_NOT_AVAILABLE", "NOT_LEADER_FOR_PARTITION",
     "_TRANSPORT", "_ALL_BROKERS_DOWN", "_TIMED_OUT", "_RESOLVE", "_MSG_TIMED_OUT", "REQUEST_TIMED_OUT",
 )  # fmt: skip
 
