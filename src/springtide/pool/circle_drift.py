@@ -115,11 +115,11 @@ class Watching:
     def _made_for(self) -> tuple[str, drift.Window]:
         """The reference, and what it is called in a sentence."""
         found = drift.Window(self._said.window)
-        if self._loop.gate.data is not None:
-            for record in gate.records_of(self._loop.gate.data):
-                found.add(drift.numbers(record.get("input")))
-        if found.values():
-            return f"the {len(next(iter(found.values().values())))} records of {Path(self._loop.gate.data).name}", found
+        held = self._loop.gate.data
+        for record in gate.records_of(held) if held is not None else ():
+            found.add(drift.numbers(record.get("input")))
+        if held is not None and found.values():
+            return f"the {len(next(iter(found.values().values())))} records of {Path(held).name}", found
         with suppress(OSError, ValueError, KeyError, TypeError):
             said = json.loads(self._kept_at.read_bytes())
             return str(said["of"]), drift.Window.of(said["values"], self._said.window)
