@@ -245,7 +245,7 @@ class KafkaStream:
     def _watch(self, watermarks: Mapping[int, int], timeout_s: float) -> None:
         """Sleep until something comes behind these offsets, or the time is over."""
         if self._watcher is None:
-            self._watcher = self._topic.consumer(500, queued_min_messages=1)
+            self._watcher = self._topic.consumer(500, queued_min_messages=1, fetch_queue_backoff_ms=1)
         seen = self._watched
         if any(not 0 <= at - seen.get(number, -_READ_OVER) < _READ_OVER for number, at in watermarks.items()):
             self._watched = seen = dict(watermarks)
