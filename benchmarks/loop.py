@@ -34,8 +34,8 @@ from springtide.train.launched import Launched
 TIDE = Path(sys.executable).with_name("tide")
 EXAMPLE = Path(__file__).resolve().parents[1] / "examples" / "loop"
 PORT = 18090
-RECORDS_PER_STEP = 16  # half of a batch of 32: the other half is bulk
-_LONGEST_S = 180.0
+RECORDS_PER_STEP = 8  # a quarter of a batch of 32: the rest is bulk
+_LONGEST_S = 400.0
 
 
 def main() -> None:
@@ -70,16 +70,26 @@ def _loop(folder: Path) -> Iterator[Path]:
 
 def into_the_weights(home: Path, times: int) -> list[Row]:
     """From the POST of the last correction of a step to the commit of that step: log, join, log, plan, compute."""
-    delays = []
+    delays: list[float] = []
+    _begin_a_step(home)
     for _ in range(times):
-        ids = _asked_and_trained_on(RECORDS_PER_STEP)
+        asked = _asked_and_trained_on(RECORDS_PER_STEP)
         began_step = _settled_step(home)
-        for id in ids:
+        for id, word in asked:
             began_s = time.monotonic()
-            _post("/feedback", {"id": id, "correct": "mute"})
+            _post("/feedback", {"id": id, "correct": word})
         _until(lambda step=began_step: _step(home) > step, "the step is made", 0.001)  # type: ignore[misc]
         delays.append(time.monotonic() - began_s)
     return _rows("correction to weights", "springtide", delays)
+
+
+def _begin_a_step(home: Path) -> None:
+    """So many corrections that none is left over: the next one is the first of a step."""
+    began_step = _settled_step(home)
+    while _step(home) == began_step:
+        ((id, word),) = _asked_and_trained_on(1)
+        _post("/feedback", {"id": id, "correct": word})
+        time.sleep(1.0)
 
 
 def into_production(home: Path, times: int) -> list[Row]:
@@ -87,10 +97,10 @@ def into_production(home: Path, times: int) -> list[Row]:
     delays: list[float] = []
     parts: dict[str, list[float]] = {}
     for _ in range(times):
-        ids = _asked_and_trained_on(4 * RECORDS_PER_STEP)
+        asked = _asked_and_trained_on(4 * RECORDS_PER_STEP)
         began_step = _settled_step(home)
-        for id in ids:
-            _post("/feedback", {"id": id, "correct": "mute"})
+        for id, word in asked:
+            _post("/feedback", {"id": id, "correct": word})
         began_s = time.time()
         number = _promoted_since(home, began_step + 3)
         _until(lambda number=number: _post("/models/words", _sound("up"))["version"] >= number, "it answers")  # type: ignore[misc]
@@ -119,7 +129,9 @@ def _stages(home: Path, number: int, began_s: float) -> dict[str, float]:
     source = next(found for found in checkpoint.find(Path(version.lineage.source or "")) if found.manifest)
     assert source.manifest is not None
     judged_s = registry.verdicts("words", number)[-1][0]
-    promoted_s = next(one.time_s for one in registry.changes("words") if one.number == number)
+    promoted_s = next(
+        one.time_s for one in registry.changes("words") if (one.number, one.action) == (number, "promote")
+    )
     return {
         "until the next checkpoint": source.manifest.time - began_s,
         "until it is registered": version.created_s - source.manifest.time,
@@ -144,13 +156,16 @@ def _promoted_since(home: Path, step: int) -> int:
 # --- asking
 
 
-def _asked_and_trained_on(count: int) -> list[str]:
-    """Ids of requests that are not held out."""
-    found: list[str] = []
+def _asked_and_trained_on(count: int) -> list[tuple[str, str]]:
+    """Id and word of requests that are not held out."""
+    import sounds
+
+    found: list[tuple[str, str]] = []
     while len(found) < count:
-        id = str(_post("/models/words", _sound("mute"))["id"])
+        word = sounds.WORDS[len(found) % len(sounds.WORDS)]
+        id = str(_post("/models/words", _sound(word))["id"])
         if not held_out(id):
-            found.append(id)
+            found.append((id, word))
     return found
 
 
@@ -203,6 +218,7 @@ def _until(true: Callable[[], object], what: str, pause_s: float = 0.02) -> None
     limit_s = time.monotonic() + _LONGEST_S
     while not true():
         if time.monotonic() > limit_s:
+            subprocess.run([TIDE, "explain", "words"], check=False)
             raise SystemExit(f"never in {_LONGEST_S:.0f} s: {what}")
         time.sleep(pause_s)
 

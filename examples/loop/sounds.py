@@ -9,7 +9,7 @@ from typing import Any
 
 WORDS = ("up", "down", "left", "right", "mute")
 KNOWN = WORDS[:4]  # what is in the files
-SIZE, NOISE = 16, 0.6
+SIZE, NOISE = 16, 0.45
 
 
 def sound(word: str, draw: random.Random) -> list[float]:

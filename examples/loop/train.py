@@ -1,5 +1,6 @@
-"""Trains on the loop's stream for ever: the bulk first, then what users corrected; half of each batch is bulk, so that
-what is new does not drive out what is known.
+"""Trains on the loop's stream for ever: the bulk first, then what users corrected.
+
+Three quarters of each batch are bulk, so that what is new does not drive out what is known.
 """
 
 from __future__ import annotations
@@ -37,10 +38,10 @@ def sample(record: bytes) -> tuple[torch.Tensor, int]:
 
 torch.manual_seed(0)
 model = build(WORDS)
-optimizer = torch.optim.Adam(model.parameters(), 3e-3)
+optimizer = torch.optim.Adam(model.parameters(), 1e-3)
 records = data.stream(
     os.environ["TIDE_LOOP_STREAM"], decoder=sample, quarantine=os.environ["TIDE_LOOP_QUARANTINE"],
-    mix=Bulk(Path(__file__).with_name("bulk.jsonl")), ratio=0.5,
+    mix=Bulk(Path(__file__).with_name("bulk.jsonl")), ratio=0.75,
 )  # fmt: skip
 run = train.Run(model, optimizer, records, batch_size=32, seed=0)
 for x, y in run:

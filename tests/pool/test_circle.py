@@ -16,6 +16,7 @@ from circles import ALoop, a_loop, folder
 from running import strike
 from springtide.pool import circle_files, circle_opening
 from springtide.pool.client import Client
+from springtide.serve import promotion
 from springtide.serve.loop.circle import Circle, Outcome
 from springtide.serve.registry import Registry
 from springtide.spec.errors import Refused, UserError
@@ -87,6 +88,28 @@ def test_killed_at_any_instant_it_judges_promotes_and_quarantines_each_candidate
     assert [change.number for change in loop.registry.changes("words") if change.action == "promote"] == good
     assert [len(loop.registry.verdicts("words", number)) for number in range(1, 5)] == [1] * 4
     assert [one.training for one in circle.quarantines] == [{0: ((200, 300),)}]
+
+
+@pytest.mark.slow
+def test_a_roll_back_by_hand_is_followed_by_the_training(loop: ALoop) -> None:
+    loop.feed(100)
+    loop.start()
+    for number, step in enumerate((10, 20)):
+        loop.train(step, good=0.8 + number / 10, offset=4 * step)
+        loop.until(lambda seen, number=number: len(seen.bases) == number + 1, "it is promoted")  # type: ignore[misc]
+    promotion.rollback(loop.registry, "words", by="ines")
+    loop.until(lambda seen: seen.generation == 1 and seen.placed, "training follows")
+    assert loop.circle.base is not None and loop.circle.base.version == 1
+    assert loop.there.quarantine(1).read_text() == '{"0": [[40, 80]]}\n'
+
+
+def test_a_dry_run_says_what_would_start_and_makes_nothing(loop: ALoop) -> None:
+    text = (loop.folder / "loop.yaml").read_text().replace("name: words", "name: other").replace("18099", "18097")
+    (loop.folder / "loop.yaml").write_text(text)
+    found = circle_opening.submit(loop.client, [job_file(loop.folder / "loop.yaml")], dry_run=True)
+    assert {one["name"] for one in found["forecasts"]} == {"other-train", "other-prepare", "other-circle"}
+    assert not (loop.home / "loops" / "other").exists()
+    assert not loop.client.jobs(name="other-train")
 
 
 def test_submitting_again_changes_nothing_and_a_changed_file_reaches_the_circle(loop: ALoop) -> None:

@@ -18,7 +18,7 @@ from springtide.spec.resources import Resources
 SERVE, TRAIN, PREPARE, CIRCLE = PARTS = ("serve", "train", "prepare", "circle")
 LOOP, STREAM, HELD_OUT = "TIDE_LOOP", "TIDE_LOOP_STREAM", "TIDE_LOOP_HELD_OUT"
 QUARANTINE, GENERATION = "TIDE_LOOP_QUARANTINE", "TIDE_LOOP_GENERATION"
-_PREPARING = Resources(cpu=0.25)
+_PREPARING = Resources(cpu=0.1)
 _FOR_EVER = Restart(policy="on-failure")
 
 
