@@ -80,6 +80,20 @@ def test_a_refusal_sends_training_back_and_quarantines_what_was_read_since() -> 
     assert "training goes back to version 1" in circle.notes[-1].sentence
 
 
+def test_a_second_refusal_quarantines_only_what_is_new() -> None:
+    circle = after(in_production(), seen(20, 250, held=30), Registered(2), Judged(2, BAD), Retrained(1))
+    circle = after(circle, seen(20, 400, generation=1, held=50), Registered(3), Judged(3, BAD))
+    assert [one.training for one in circle.quarantines] == [{0: ((100, 250),)}, {0: ((250, 400),)}]
+    assert [one.held_out for one in circle.quarantines] == [{0: ((10, 30),)}, {0: ((30, 50),)}]
+    assert due(circle) == RestartTraining(2, checkpoint(10, 100), {0: ((100, 400),)})
+
+
+def test_what_is_told_of_another_candidate_or_too_early_changes_nothing() -> None:
+    circle = after(Circle(every_s=0.0), seen(10, 100), Registered(1))
+    for event in (Promoted(1), Judged(2, GOOD), Promoted(2), Registered(2), Retrained(5), Released(3, 9)):
+        assert after(circle, event) == circle
+
+
 def test_a_first_candidate_that_is_not_good_enough_is_no_reason_to_begin_again() -> None:
     circle = after(Circle(every_s=0.0), seen(10, 100), Registered(1), Judged(1, BAD))
     assert due(circle) is None
@@ -185,6 +199,11 @@ class World:
         if event is not None and not killed:
             self.tell(event)
 
+    def settle(self, verdict: Verdict) -> None:
+        """All that is due."""
+        while due(self.kept) is not None:
+            self.carry_out(verdict, killed=False)
+
     def _done(self, instruction: Instruction, verdict: Verdict) -> Event:
         match instruction:
             case Register(one):
@@ -237,6 +256,7 @@ words = st.one_of(
     st.tuples(st.just("good"), st.booleans()),
     st.tuples(st.just("bad"), st.booleans()),
     st.tuples(st.just("early"), st.booleans()),
+    st.tuples(st.sampled_from(["all good", "all bad"]), st.just(0)),
     st.tuples(st.just("fail"), st.just(0)),
     st.tuples(st.just("release"), st.integers(1, 3)),
 )
@@ -256,6 +276,8 @@ def test_whatever_happens_and_whenever_it_is_killed_the_laws_hold(history: list[
                 world.tell(ExaminationFailed("the gate was killed"))
             case "release":
                 world.tell(ReleaseAsked(value, "ines"))
+            case "all good" | "all bad":
+                world.settle(GOOD if word == "all good" else BAD)
             case "good" | "bad" | "early":
                 world.carry_out({"good": GOOD, "bad": BAD, "early": EARLY}[word], killed=bool(value))
         world.check()
@@ -274,9 +296,11 @@ def test_after_a_refusal_exactly_the_records_since_the_base_are_quarantined(hist
                 world.train(value)
             case "look":
                 world.look()
-            case "good" | "bad" | "early":
+            case "good" | "bad" | "early" | "all good" | "all bad":
+                while word.startswith("all") and isinstance(due(world.kept), Register | Promote | RestartTraining):
+                    world.carry_out(GOOD, killed=False)
                 before = world.kept
-                world.carry_out({"good": GOOD, "bad": BAD, "early": EARLY}[word], killed=False)
+                world.carry_out(BAD if "bad" in word else EARLY if word == "early" else GOOD, killed=False)
                 if world.kept.generation > before.generation:
                     assert before.exam is not None and before.base is not None
                     candidate = world.at_step[before.exam.checkpoint.generation, before.exam.checkpoint.step]

@@ -115,8 +115,8 @@ def submit(
     ground_, registry = ground(client), Registry.open(home() / "models")
     if client.health()["protected"]:
         raise Refused(
-            "teams of this pool have users of their own (`tide up --user-per-team`), who may not read the pool's models, "
-            "and a loop's jobs must; submit it to a pool without"
+            "teams of this pool have users of their own (`tide up --user-per-team`), who may not read the pool's "
+            "models, and a loop's jobs must; submit it to a pool without"
         )
     wrong = [fault for file in files for loop in file.loops for fault in faults(file, loop, registry)]
     if wrong:
