@@ -254,6 +254,8 @@ def test_at_its_end_all_that_was_asked_is_answered_and_callers_are_told_to_leave
 def test_a_server_says_in_a_sentence_why_it_cannot_begin(both: Server) -> None:
     done = running.tide("serve", "scale", "--port", both.port, home=both.home)
     assert done.returncode == 4 and f"port {both.port} of 127.0.0.1 cannot be listened on" in done.stderr
+    done = running.tide("serve", "scael", "--port", free_port(), home=both.home)
+    assert done.returncode == 2 and 'there is no model "scael"; did you mean "scale"' in done.stderr
     done = running.tide("serve", "scale", "--port", free_port(), "--redact", "a:b", "--requests", "x", home=both.home)
     assert done.returncode == 2 and "--redact: a:b" in done.stderr and "Traceback" not in done.stderr
 
