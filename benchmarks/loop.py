@@ -75,9 +75,12 @@ def into_the_weights(home: Path, times: int) -> list[Row]:
     for _ in range(times):
         asked = _asked_and_trained_on(RECORDS_PER_STEP)
         began_step = _settled_step(home)
-        for id, word in asked:
-            began_s = time.monotonic()
+        for id, word in asked[:-1]:
             _post("/feedback", {"id": id, "correct": word})
+        if _settled_step(home) != began_step:
+            raise SystemExit("a step was made before its last correction came: what is measured is not what is said")
+        began_s = time.monotonic()
+        _post("/feedback", {"id": asked[-1][0], "correct": asked[-1][1]})
         _until(lambda step=began_step: _step(home) > step, "the step is made", 0.001)  # type: ignore[misc]
         delays.append(time.monotonic() - began_s)
     return _rows("correction to weights", "springtide", delays)
