@@ -29,6 +29,8 @@ mode, steps, told = sys.argv[1], int(sys.argv[2]), int(sys.argv[3])
 report, last = Report(), 0.0
 with shown(as_json=mode == "json", quiet=mode == "quiet", report=report) as show:
     for event in list(a_storm(steps=steps))[:told if told >= 0 else None]:
+        if mode == "endless" and event["event"] == "start":
+            event["steps"] = None
         report.add(event)
         show(event)
         last = max(last, event["time"])
@@ -96,6 +98,12 @@ def test_the_live_block_shows_where_the_run_is(tell: list[str]) -> None:
     assert "● 3  ● 3  ◌ 2  ○" in rows["workers"] and "8 microbatches a step, 1 to 4 allowed" in rows["workers"]
     assert "checkpoint of step 40" in rows["last"]
     assert sum(line.startswith("  workers ") for line in screen) == 1
+
+
+def test_a_run_on_a_stream_shows_how_far_it_is_and_no_share(tell: list[str]) -> None:
+    screen = on_terminal([*tell, "endless", "80", "40"])
+    step = next(line for line in screen if line.startswith("  step "))
+    assert "without end" in step and "%" not in step and " of " not in step
 
 
 def test_the_script_speaks_above_the_block_and_the_table_replaces_it(tell: list[str]) -> None:

@@ -130,6 +130,9 @@ class Block:
         done, steps = self.pace.last.get("step") or self._report.start.get("resumed_step") or 0, self.pace.steps
         left = self.pace.left_seconds(self._now)
         line = Table.grid(padding=(0, 2, 0, 0))
+        if not steps:  # a stream, whose end nobody knows
+            line.add_row(Text(f"{done:,}", style="bold"), Text("without end", style="dim"))
+            return line
         line.add_row(
             Text(f"{done:,} of {steps:,}", style="bold"),
             ProgressBar(total=max(steps, 1), completed=done, width=32, complete_style="cyan", finished_style="green"),
