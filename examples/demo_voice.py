@@ -38,7 +38,7 @@ NEW_BY_EACH_USER, NEW_BY_EACH_VIEWER = 4, 6
 JUDGED_ONE_IN = 3  # of the recordings of the check
 LEARNT = 0.95  # of the new word, by viewers, before the last exam
 LOOK_S = 0.5
-PATIENCE_S = 240.0
+PATIENCE_S, SETTLE_S = 240.0, 60.0
 console = Console(highlight=False, width=None if sys.stdout.isatty() else 110)
 
 
@@ -86,9 +86,9 @@ def speaking_to_it(place: Place, story: Story, every: list[Spoken]) -> None:
         answer, found = asked(story, remote, one)
         story.answers.append(answer)
         if found is not None:
-            said, heard = f'"{phrase}"', f'"{found["output"]["text"]}"'
+            heard = f'"{found["output"]["text"]}"'
             meant = answer.command or "not understood"
-            console.print(f"  {one.voice:>18} says {said:<18} heard {heard:<18} {meant:<16} TV: {remote.tv}")
+            console.print(f'  {one.voice:>10}: "{phrase}"'.ljust(34) + f"{heard:<20}{meant:<16}{remote.tv}")
     remote.close()
 
 
@@ -111,6 +111,7 @@ def users(story: Story, place: Place, every: list[Spoken], corrections: list[Spo
 
         with contextlib.suppress(SpringtideError):  # the verdict tells how far it came
             until(f'"{NEW}"', learnt)
+            until("the last verdict", lambda: place.all_learnt(len(corrections)), SETTLE_S)
     finally:
         household.stop()
 
@@ -197,8 +198,9 @@ def serve(place: Place) -> None:
 
 def tell(place: Place) -> None:
     """What the loop says of its candidates."""
-    for line in place.tide("loop", "show", "voice").strip().splitlines():
-        console.print(f"  {line}", style="dim", markup=False)
+    for line in place.tide("loop", "show", "voice").splitlines():
+        if line.startswith("candidate"):
+            console.print(f"  {line}", style="dim", markup=False, soft_wrap=True)
 
 
 def show(story: Story, before: Exam, after: Exam, path: Path | None) -> None:

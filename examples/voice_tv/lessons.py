@@ -10,7 +10,7 @@ import torch.nn.functional as F
 from corpus import Corpus
 from torch import Tensor
 from torch.nn.utils.rnn import pad_sequence
-from voice_model import Voice
+from voice_model import SHORTER, Voice
 from words import LETTERS, PHRASES, numbers
 
 from springtide import data
@@ -58,16 +58,17 @@ def thinned(bands: Tensor) -> Tensor:
     return bands
 
 
-def loss_of(letters: Tensor, texts: Tensor, written: Tensor) -> Tensor:
+def loss_of(model: Voice, heard: data.Padded, text: data.Padded) -> Tensor:
     """CTC: the chance of all ways to say the text, for each letter of it."""
-    frames = torch.full((len(letters),), letters.shape[1])
-    return F.ctc_loss(letters.transpose(0, 1), texts, frames, written.sum(1), zero_infinity=True)
+    letters = model.spell(thinned(heard.values), heard.mask)
+    lengths = heard.mask.sum(1) // SHORTER, text.mask.sum(1)
+    return F.ctc_loss(letters.transpose(0, 1), text.values, *lengths, zero_infinity=True)
 
 
 def judge(model: Voice, heard: data.Padded, text: data.Padded) -> dict[str, Tensor]:
     """Whether the command was understood."""
     said = ["".join(LETTERS[n] for n in row if n) for row in text.values.tolist()]
-    right = [
-        model.understand(one).command == PHRASES[t] for one, t in zip(model.spell(heard.values), said, strict=True)
-    ]
+    frames = (heard.mask.sum(1) // SHORTER).tolist()
+    spelt = (letters[:many] for letters, many in zip(model.spell(heard.values, heard.mask), frames, strict=True))
+    right = [model.understand(letters).command == PHRASES[phrase] for letters, phrase in zip(spelt, said, strict=True)]
     return {"accuracy": torch.tensor(right, dtype=torch.float32).mean()}

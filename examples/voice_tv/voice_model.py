@@ -20,19 +20,22 @@ from corrections import bands_of
 from features import BANDS, log_mel
 from sound import from_wav
 from torch import Tensor, nn
+from torch.nn.utils.rnn import pack_padded_sequence, pad_packed_sequence
 from words import LETTERS, LONGEST, PHRASES
 
 from springtide.spec.errors import UserError
 
+SHORTER = 4  # times fewer frames of letters than of sound
 SLOTS = 997  # places for phrases that were learnt; two phrases in one make both unreadable, and are left out
 HEARD = 2.0  # from which a new phrase counts as known: eight corrections, where a step has four microbatches
 FAR = 0.4  # share of its letters that may be wrong before a phrase counts as not understood
 
 
 class Heard(NamedTuple):
-    """What was understood. `command` is None where nothing known is near; confidence 0..1."""
+    """What was understood. `command` and `phrase` are None where nothing known is near; confidence 0..1."""
 
     command: str | None
+    phrase: str | None
     text: str
     confidence: float
 
@@ -54,12 +57,22 @@ class Voice(nn.Module):
         self.register_buffer("taught", torch.zeros(SLOTS, 1 + LONGEST))
         self.taught: Tensor
 
-    def spell(self, bands: Tensor) -> Tensor:
-        """Log-probabilities of letters."""
-        frames = F.relu(self.first(bands.transpose(1, 2)))
-        frames = F.relu(self.second(frames)).transpose(1, 2)
-        frames, _ = self.reading(self.even(frames))
+    def spell(self, bands: Tensor, mask: Tensor | None = None) -> Tensor:
+        """Log-probabilities of letters. With `mask` (batch, frames), what only fills up changes nothing."""
+        frames = bands.transpose(1, 2)
+        for layer in (self.first, self.second):
+            frames = F.relu(layer(frames))
+            if mask is not None:
+                mask = mask[:, ::2]
+                frames = frames * mask[:, None]
+        frames = self._read(self.even(frames.transpose(1, 2)), mask)
         return self.letters(self.drop(frames)).log_softmax(-1)
+
+    def _read(self, frames: Tensor, mask: Tensor | None) -> Tensor:
+        if mask is None or bool(mask.all()):
+            return self.reading(frames)[0]
+        packed = pack_padded_sequence(frames, mask.sum(1), batch_first=True, enforce_sorted=False)
+        return pad_packed_sequence(self.reading(packed)[0], batch_first=True)[0]
 
     def forward(self, bands: Tensor, tv: Tensor) -> dict[str, Tensor]:
         """The television's state goes through, so that whichever replica answers needs no memory."""
@@ -91,7 +104,9 @@ class Voice(nn.Module):
         phrase = nearest(text, tuple(known))
         wrong = distance(text, phrase) / max(len(text), len(phrase))
         confidence = round(float(chances.mean()) * (1 - wrong), 3)
-        return Heard(known[phrase] if wrong <= FAR else None, text, confidence)
+        if wrong > FAR:
+            return Heard(None, None, text, confidence)
+        return Heard(known[phrase], phrase, text, confidence)
 
     def preprocess(self, body: bytes | dict[str, Any]) -> dict[str, Tensor]:
         """A WAV file, or {"wav": base64, "tv": state}; without a state the TV is one that was just switched on."""
@@ -106,7 +121,7 @@ class Voice(nn.Module):
         return {"bands": bands, "tv": torch.tensor(television.numbers(state), dtype=torch.float32)}
 
     def postprocess(self, outputs: dict[str, Tensor]) -> dict[str, Any]:
-        """{"command", "text", "confidence", "tv"}."""
+        """{"command", "phrase", "text", "confidence", "tv"}."""
         heard = self.understand(outputs["letters"])
         before = television.from_numbers(outputs["tv"].tolist())
         return heard._asdict() | {"tv": asdict(television.press(before, heard.command))}

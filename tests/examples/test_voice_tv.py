@@ -74,7 +74,7 @@ def test_a_corpus_of_a_few_words_has_every_voice_saying_each(few):
 def test_the_same_words_sound_the_same_whoever_spoke_before():
     said = corpus.crowd({"en": ["louder"], "de": ["lauter"]}, ["f2", "m3"], 1)
     forth = list(speaking.spoken(said, speaking.SOUND, processes=1))
-    back = list(speaking.spoken(said[::-1], speaking.SOUND, processes=2))[::-1]
+    back = list(speaking.spoken(said[::-1], speaking.SOUND, processes=1))[::-1]
     for one, other in zip(forth, back, strict=True):
         np.testing.assert_array_equal(one[0], other[0])
 
@@ -191,7 +191,7 @@ def letters_of(text: str) -> torch.Tensor:
 )
 def test_the_nearest_phrase_is_meant_if_it_is_near(text, command):
     heard = voice_model.build().understand(letters_of(text))
-    assert (heard.command, heard.text) == (command, text)
+    assert (heard.command, heard.text, heard.phrase is None) == (command, text, command is None)
     assert heard.confidence <= 1.0
 
 
@@ -202,13 +202,23 @@ def test_two_words_are_learnt_by_letters(few):
     rows = [lessons.Recordings(few)[number] for number in range(len(few))]
     for _ in range(70):
         heard, text = lessons.together(rows)
-        loss = lessons.loss_of(model.spell(heard.values), text.values, text.mask)
+        loss = lessons.loss_of(model, heard, text)
         optimizer.zero_grad()
         loss.backward()
         torch.nn.utils.clip_grad_norm_(model.parameters(), 5.0)
         optimizer.step()
     with torch.no_grad():
         assert float(lessons.judge(model.eval(), *lessons.together(rows))["accuracy"]) > 0.9
+
+
+def test_what_only_fills_up_a_batch_changes_no_letter():
+    torch.manual_seed(0)
+    model = voice_model.build().eval()
+    some = [torch.randn(frames, features.BANDS) for frames in (96, 64, 128)]
+    heard, _ = lessons.together([(one, torch.ones(1)) for one in some])
+    with torch.inference_mode():
+        for one, row in zip(some, model.spell(heard.values, heard.mask), strict=True):
+            torch.testing.assert_close(row[: len(one) // voice_model.SHORTER], model.spell(one[None])[0])
 
 
 # --- corrections
@@ -247,7 +257,8 @@ def test_a_correction_that_is_no_phrase_teaches_nothing(correct):
 def test_scores_tell_of_each_part():
     bands = np.zeros((32, features.BANDS), np.float32)
     records = [corrections.record(bands, "louder") | {"slice": name} for name in ("english", "english", "german")]
-    scores = voice_model.build().eval().evaluate(records)
+    with torch.inference_mode():
+        scores = voice_model.build().eval().evaluate(records)
     assert scores["count"] == 3
     assert {name: part["count"] for name, part in scores["slices"].items()} == {"english": 2, "german": 1}
 

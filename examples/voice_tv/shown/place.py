@@ -19,12 +19,14 @@ from corrections import record
 from speaking import Said
 
 from springtide import Client, spec
+from springtide.data.streams import open_stream
 from springtide.spec.errors import SpringtideError
 
 CODE = Path(__file__).parents[1]
 TIDE = Path(sys.executable).with_name("tide")
 NODE = "1x2cpu,8Gi"  # the two cores that any machine has
 PATIENCE_S = 400.0
+STEP = 4  # corrections in each step of the training
 _JSONL = "check.jsonl"
 
 
@@ -115,6 +117,14 @@ class Place:
         with self.client() as client:
             return {one["pid"] for one in client.replicas("voice-serve") if one["pid"]}
 
+    def all_learnt(self, corrections: int) -> bool:
+        """Whether the version in production was trained on all of them but the tenth, and less than a step's worth."""
+        streams = self.home / "loops" / "voice" / "streams"
+        training, held_out = (_end(f"log://{streams / name}") for name in ("training", "held-out"))
+        found = json.loads(self.tide("loop", "show", "voice", "--json"))
+        read = sum(found["bases"][-1]["checkpoint"]["offsets"].values()) if found["bases"] else 0
+        return training + held_out >= corrections and read > training - STEP
+
     def versions(self) -> list[dict[str, Any]]:
         """All that the registry has of it."""
         found: list[dict[str, Any]] = json.loads(self.tide("model", "ls", "voice", "--json"))
@@ -133,6 +143,14 @@ class Place:
     def left(self) -> list[int]:
         """Processes of this pool."""
         return list(processes_of(self.home))
+
+
+def _end(url: str) -> int:
+    stream = open_stream(url)
+    try:
+        return sum(bounds.end for bounds in stream.bounds().values())
+    finally:
+        stream.close()
 
 
 def processes_of(home: Path) -> Iterator[int]:
