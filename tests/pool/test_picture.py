@@ -10,6 +10,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from springtide.core import curves
+from springtide.core.lag import Behind
 from springtide.engines.engine import LoadSeen
 from springtide.pool import picture
 from springtide.pool.picture import Picture
@@ -22,7 +23,7 @@ POOL = Pool(nodes=(Node(name="a", resources=replace(UNLIMITED, cpu=8, gpu=0.0)),
 
 
 def a_record(kind: Kind, low: int = 1, high: int = 4, held: int = 0, **more: object) -> JobRecord:
-    said = {name: more.pop(name) for name in ("load", "work") if name in more}
+    said = {name: more.pop(name) for name in ("load", "work", "lag") if name in more}
     what = {"script": "t.py"} if kind == Kind.TRAINING else {"command": ("x",)}
     job = Job(kind=kind, name="j", replicas=Range(low, high), resources=Resources(cpu=1.0), **what, **said)  # type: ignore[arg-type]
     replicas = tuple(ReplicaRecord(f"r{at}", "a", (), Step.STARTED, since_s=NOW_S - 60) for at in range(held))
@@ -47,6 +48,8 @@ def test_while_loads_are_unknown_training_does_not_grow_and_services_do_not_shri
     served = a_record(Kind.SERVICE, held=3, load=Load(requests_per_second=10.0))
     assert sizes(served, settling=True) == (3, 4)
     assert sizes(served) == (1, 4)
+    assert sizes(a_record(Kind.STREAM, held=3, lag=100), settling=True) == (3, 4)
+    assert sizes(a_record(Kind.STREAM, held=3), settling=True) == (1, 4)
 
 
 def test_what_would_be_lost_grows_though_nobody_looks_at_the_job() -> None:
@@ -97,6 +100,16 @@ def test_a_service_that_counts_no_requests_is_measured_by_its_cores() -> None:
     shown.observed(record, LoadSeen(0.35, "cores"), NOW_S)
     load = shown.cluster.loads[row]
     assert load.rate / load.per_replica == pytest.approx(0.5)
+
+
+def test_a_stream_that_follows_its_lag_needs_what_its_replicas_tell() -> None:
+    record = a_record(Kind.STREAM, lag=100)
+    shown, row = columns(record)
+    shown.observed(record, LoadSeen(250.0, "records", Behind(250.0)), NOW_S)
+    load = shown.cluster.loads[row]
+    assert (load.rate, load.why) == (2.5, "250 records wait, and one replica may be 100 behind")
+    shown, row = columns(replace(record, pinned=Range(2, 2)))
+    assert row not in shown.cluster.loads
 
 
 def test_a_load_is_known_again_when_its_service_is_planned_again() -> None:

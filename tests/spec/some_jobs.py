@@ -118,6 +118,8 @@ def jobs(draw: st.DrawFn) -> Job:
         said["command"] = draw(st.lists(text, min_size=1, max_size=4).map(tuple))
     if kind in (Kind.TRAINING, Kind.BATCH):
         said |= {"deadline": draw(st.none() | deadlines), "work": draw(st.none() | work)}
+    if kind is Kind.STREAM:
+        said["lag"] = draw(st.none() | st.integers(1, 10**6))
     if kind is Kind.SERVICE:
         said |= {"load": draw(st.none() | loads), "port": draw(st.integers(1, 65535))}
     return Job(**said)

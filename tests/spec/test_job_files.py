@@ -210,6 +210,8 @@ def test_every_fault_of_a_file_is_said_at_once_in_order_with_its_place() -> None
         (TRAINING.replace("script: train.py\n", ""), "script is missing, and a training job needs one; write script:"),
         (TRAINING + "checkpoint: {every: 30}", "has no unit; write 30s or 30steps"),
         (TRAINING + "microbatches: 2.5", "no whole number of microbatches; write 8"),
+        (SERVICE + "lag: 1000", "a service job has none, only stream"),
+        (BATCH.replace("kind: batch", "kind: stream") + "lag: 0", "too few records; the least is 1"),
         (SERVICE + "load: {}", "exactly one of requests_per_second and cpu belongs here"),
         (SERVICE + "load: {cpu: 70%, requests_per_second: 5}", "exactly one of"),
         (SERVICE + "load: {cpu: 70}", '"70" is more than 100%; write 70% if you meant hundredths'),

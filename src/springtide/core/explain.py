@@ -64,7 +64,8 @@ def _present(snapshot: Snapshot, plan: Plan, job: int) -> str:
         if action.job == job:
             return f"will have {sizes}: {action.reason}"
     if jobs.kind[job] == SERVICE:
-        return f"runs with {sizes}; its load needs {plan.need.get(job, count)}"
+        why = jobs.loads[job].why if job in jobs.loads else ""
+        return f"runs with {sizes}; its load needs {plan.need.get(job, count)}" + (f": {why}" if why else "")
     if count < jobs.maximum[job]:
         return f"runs with {sizes}: nothing is left that would make it faster"
     return f"runs with {sizes}, as many as it may have"

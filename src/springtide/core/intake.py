@@ -58,7 +58,7 @@ def add_job(cluster: Cluster, job: Job, now_s: float) -> int:
     Steps are work of unknown length until a step was timed.
     """
     request = np.array(job.resources.vector(), dtype=np.float64)
-    kind = KIND_NAMES.index(job.kind.value)
+    kind = KIND_NAMES.index(_planned_as(job).value)
     seconds = job.work.seconds if job.work else None
     return cluster.add(
         job.name,
@@ -88,8 +88,18 @@ def speeds_of(job: Job) -> FloatArray | None:
     return curves.of_microbatches(job.microbatches, job.replicas.maximum)
 
 
+def _planned_as(job: Job) -> Kind:
+    """A stream that follows its lag comes and goes one replica at a time, as a service does."""
+    return Kind.SERVICE if job.kind == Kind.STREAM and job.lag is not None else job.kind
+
+
 def load_of(job: Job, request: FloatArray) -> Load | None:
-    """What one replica carries: requests per second, or so much of its cores; None where nothing is said."""
+    """What one replica carries: requests per second, or so much of its cores; None where nothing is said.
+
+    The load of a stream that follows its lag is in replicas (`lag.needed`).
+    """
+    if job.kind == Kind.STREAM and job.lag is not None:
+        return Load(0.0, 1.0, headroom=0.0)  # its owner's number says when one more is wanted
     said = job.load
     if job.kind != Kind.SERVICE or said is None:
         return None

@@ -36,7 +36,7 @@ def nothing_usual() -> FloatArray:
 
 @dataclass(frozen=True, slots=True, eq=False)
 class Load:
-    """Load of one service, in the unit that `per_replica` is in (requests per second, or cores)."""
+    """Load of one service, in the unit that `per_replica` is in (requests per second, cores, or whole replicas)."""
 
     rate: float  # now, of all replicas together
     per_replica: float  # what one replica carries
@@ -48,6 +48,7 @@ class Load:
     bin: int | None = None  # that is going on; None before the first measurement
     peak: float = 0.0  # the highest rate in it
     recent: tuple[tuple[float, float], ...] = ()  # (until when, rate), both falling behind: each step that still counts
+    why: str = ""  # how the rate follows from what was seen, where that is more than one number
 
     def observed(self, rate: float, now_s: float) -> Load:
         """The load after a measurement at `now_s`; the rate before is taken to have lasted until then."""

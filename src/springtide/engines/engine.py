@@ -14,6 +14,7 @@ from enum import StrEnum
 from pathlib import Path
 from typing import Any, Protocol
 
+from springtide.core.lag import Behind
 from springtide.spec.job import Job
 from springtide.spec.sharing import Node
 
@@ -115,7 +116,8 @@ class LoadSeen:
     """What a service is asked to carry, all replicas together, since the last look."""
 
     rate: float
-    unit: str  # "requests" per second, or "cores"
+    unit: str  # "requests" per second, "cores", or "records" that wait
+    behind: Behind | None = None  # of a stream: all that its need follows from
 
 
 @dataclass(frozen=True, slots=True)

@@ -9,7 +9,7 @@ from typing import Any
 
 import numpy as np
 
-from springtide.core import curves, intake, market
+from springtide.core import curves, intake, lag, market
 from springtide.core.cluster import Cluster
 from springtide.core.forward import Forecast, forecast
 from springtide.core.load import Load
@@ -94,6 +94,10 @@ class Picture:
         if row is None or load is None or row not in self.cluster.loads:
             return
         before = self.cluster.loads[row]
+        if load.behind is not None and record.job.lag is not None:
+            replicas, why = lag.needed(load.behind, record.job.lag)
+            self.cluster.loads[row] = replace(before, why=why).observed(replicas, now_s)
+            return
         carries = per_replica(record.job, load.unit)
         if carries is not None:
             self.cluster.loads[row] = replace(before, per_replica=carries).observed(load.rate, now_s)
@@ -164,7 +168,7 @@ class Picture:
             microbatches=record.learned.get("microbatches", record.job.microbatches),
         )  # fmt: skip
         if record.pinned:
-            job = replace(job, load=None)  # its owner says how many, not its load
+            job = replace(job, load=None, lag=None)  # its owner says how many, not its load
         row = intake.add_job(self.cluster, job, record.submitted_s)
         if (speeds := self._speeds(known, job)) is not None:
             self.cluster.set(row, curve=self.cluster.curves.add(speeds))
@@ -241,12 +245,15 @@ def plannable(record: JobRecord, now_s: float) -> bool:
 
 
 def _as_it_is(record: JobRecord) -> tuple[int, int]:
-    """Between how many replicas it may have while loads are unknown: training grows not, services shrink not."""
+    """Between how many replicas it may have while loads are unknown: training grows not; services, and streams
+    that follow their lag, shrink not.
+    """
     least, most = lifecycle.size_left(record)
     held = sum(one.step != Step.STOPPING for one in record.replicas)
     if record.job.kind == Kind.TRAINING and held:
         return least, max(least, min(most, held))
-    if record.job.kind == Kind.SERVICE and record.job.load and not record.pinned:
+    follows = record.job.load if record.job.kind == Kind.SERVICE else record.job.lag
+    if follows and not record.pinned:
         return max(least, min(most, held)), most
     return least, most
 

@@ -147,6 +147,7 @@ class Job:
     port: int | None = None
     listen: Literal["handed", "own"] = "handed"  # the pool hands the socket over, or each replica binds
     load: Load | None = None
+    lag: int | None = None  # records that one replica of a stream may be behind before one more is wanted
     secrets: tuple[str, ...] = ()  # names of the team's secrets, which replicas find as files in $TIDE_SECRETS
     scratch: float | None = None  # bytes that a replica may keep in $TIDE_SCRATCH; None: the engine's default
     grace_s: float = 30.0  # between being told to end and being made to

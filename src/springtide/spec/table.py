@@ -158,6 +158,7 @@ _load = Record(
 
 _TRAINING = frozenset({"training"})
 _SERVICE = frozenset({"service"})
+_STREAM = frozenset({"stream"})
 _OTHERS = frozenset({"service", "stream", "batch"})
 _ENDING = frozenset({"training", "batch"})
 
@@ -170,6 +171,7 @@ _deadline = Text(amounts.deadline, "in 3h, or 2026-11-24T18:00", {"type": "strin
 _work = Text(amounts.work, "2h or 4000steps", _TIME, amounts.work_text)
 _microbatches = Text(amounts.count("microbatches", 8), "8", _whole())
 _port = Text(amounts.port, "8080", _whole(maximum=65535))
+_lag = Text(amounts.count("records", 1000), "1000", _whole())
 _LISTEN = Choice({"handed": "handed", "own": "own"})
 _secrets = Items(_name, "[db-password]", single=True)
 _scratch = Text(amounts.memory, "10Gi", _numeric(_unit("[KkMmGgTt]?[Ii]?[Bb]?")), amounts.memory_text)
@@ -206,6 +208,7 @@ JOB = Record(
         Field("port", _port, "The port that all its replicas share.", kinds=_SERVICE),
         Field("listen", _LISTEN, "Whether the pool hands the socket over, or each replica binds.", kinds=_SERVICE),
         Field("load", _load, "What one replica carries, and what is expected.", kinds=_SERVICE),
+        Field("lag", _lag, "Records that one replica may be behind before one more is wanted.", kinds=_STREAM),
         Field("secrets", _secrets, "Names of the team's secrets: files in $TIDE_SECRETS."),
         Field("scratch", _scratch, "What a replica may keep in $TIDE_SCRATCH: 10Gi."),
         Field("grace", _duration, "Between being told to end and being made to.", attribute="grace_s"),

@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 from springtide.engines.local import admin
-from springtide.engines.local.admin import Answer, Health, learn, requests
+from springtide.engines.local.admin import Answer, Health, learn, processing, requests
+from springtide.engines.local.load import STREAM_FIGURES, Processing
 
 WELL, ILL, SILENT = Answer(200, 3.0), Answer(500), Answer()
 
@@ -38,3 +39,11 @@ def test_requests_are_summed_over_labels() -> None:
     assert requests(text) == 7.0
     assert requests("tide_requests_total 2.5e1\n") == 25.0
     assert requests("other 1\n") is None
+
+
+def test_what_a_stream_tells_is_taken_whole_or_not_at_all() -> None:
+    lines = [f"tide_stream_{name} {value}\n" for value, name in enumerate(STREAM_FIGURES)]
+    assert processing("".join(lines)) == Processing(0.0, 1.0, 2.0, 3.0, 4.0)
+    assert processing("".join(lines[1:])) is None
+    health = learn(learn(Health(0.0), Answer(200, stream=processing("".join(lines))), 1.0), SILENT, 2.0)
+    assert health.stream == Processing(0.0, 1.0, 2.0, 3.0, 4.0)

@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 
 from engines.local.jobs import a_task, places
-from springtide.engines.engine import Place, run_name
+from springtide.engines.engine import Place, Task, run_name
 from springtide.engines.local.orders import limits, orders
 from springtide.engines.local.state import Folder
 from springtide.spec.job import Job, Kind, Priority
@@ -44,3 +44,10 @@ def test_of_training_the_parked_worker_and_the_nursery_get_a_share_of_memory() -
                                                   (Priority.EXPERIMENT, 50), (Priority.SPOT, 25)])  # fmt: skip
 def test_where_cores_are_short_the_class_decides(priority: Priority, weight: int) -> None:
     assert limits(Job(kind=Kind.BATCH, name="x", priority=priority)).weight == weight
+
+
+@pytest.mark.parametrize(("lag", "given"), [(1000, True), (None, False)])
+def test_a_stream_that_follows_its_lag_has_a_socket_of_its_own(lag: int | None, given: bool) -> None:
+    job = Job(kind=Kind.STREAM, name="x", command=("python", "x.py"), lag=lag)
+    (order,) = orders(Task("x-1", job), places("r1"), FOLDER, None, False, 0.0)
+    assert (order.service, order.handed) == (given, False)

@@ -20,6 +20,7 @@ from typing import Any, Literal
 from springtide.data.streams import notes
 from springtide.data.streams.join import Join
 from springtide.data.streams.leases import Leases
+from springtide.data.streams.page import page
 from springtide.data.streams.sinks import Sink, open_sink
 from springtide.data.streams.stream import Away, Bounds, Expired, Record, Stream, open_stream
 from springtide.spec.errors import SpringtideError, UserError
@@ -126,6 +127,7 @@ class _Replica:
         self._leases = Leases(_lease_folder(source.url, sinks.values(), name))
         self._tasks: dict[int, _Task] = {}
         self._sum = Processed(written=dict.fromkeys(sinks, 0))
+        self._figures = page().figures(source.url, name)
 
     def run(self, idle_seconds: float | None) -> Processed:
         """To the end; a broker that is away is waited for."""
@@ -144,9 +146,13 @@ class _Replica:
         bounds = self._source.bounds()
         if clock.is_time() or not self._tasks:
             self._settle(bounds)
+        self._tell(bounds)
+        begun_s, read = time.monotonic(), self._read()
         moved = [task.advance(bounds[number].end) for number, task in self._tasks.items()]
         if any(moved):
             clock.worked_s = time.monotonic()
+            self._figures.busy_s += clock.worked_s - begun_s
+            self._figures.processed += self._read() - read
             return False
         idle_s = time.monotonic() - clock.worked_s
         if self._is_over(bounds) or (idle_seconds is not None and idle_s >= idle_seconds):
@@ -157,6 +163,15 @@ class _Replica:
         left_s = _LOOK_ROUND_S if idle_seconds is None else min(_LOOK_ROUND_S, idle_seconds - idle_s)
         self._source.wait(beyond, left_s)
         return False
+
+    def _tell(self, bounds: Mapping[int, Bounds]) -> None:
+        held = [(bounds[number], task.position) for number, task in self._tasks.items()]
+        self._figures.lag = sum(max(0, one.end - max(one.first, position)) for one, position in held)
+        self._figures.arrived = sum(one.end for one in bounds.values())
+        self._figures.partitions = len(bounds)
+
+    def _read(self) -> int:
+        return sum(task.read for task in self._tasks.values())
 
     def _drop(self) -> None:
         for number in list(self._tasks):

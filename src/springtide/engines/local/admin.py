@@ -1,7 +1,7 @@
-"""Asking the replicas of services how they are: GET /health and GET /metrics on the socket of each.
+"""Asking replicas how they are: GET /health and GET /metrics on the socket of each.
 
-One thread for all of them. A replica that does not answer at first is taken to have no such socket: it is ready as soon
-as it has lived a moment, and asked again now and then.
+Of services, and of streams that follow their lag. One thread asks all of them. A replica that does not answer at first
+is taken to have no such socket: it is ready as soon as it has lived a moment, and asked again now and then.
 """
 
 from __future__ import annotations
@@ -15,6 +15,7 @@ from collections.abc import Callable, Collection, Mapping
 from dataclasses import dataclass, replace
 from pathlib import Path
 
+from springtide.engines.local.load import STREAM_FIGURES, Processing
 from springtide.train import control
 
 EVERY_S = 1.0
@@ -25,6 +26,7 @@ _LATE_S, _MUTE_EVERY_S = 30.0, 60.0  # hardly anybody opens it later than that, 
 _SOON_S = 0.1
 _ANSWER_BYTES = 1 << 20
 _COUNTER = "tide_requests_total"
+_STREAM = "tide_stream_"
 
 Key = tuple[str, str]  # job, replica
 
@@ -38,6 +40,7 @@ class Health:
     well_s: float | None = None  # when it last said that it is well
     ill: str = ""  # why it should be started anew
     total: float | None = None  # requests that it has counted
+    stream: Processing | None = None  # what it tells of a stream that it processes
     next_s: float = 0.0
 
     def ready(self, now_s: float) -> bool:
@@ -56,13 +59,15 @@ class Answer:
 
     status: int | None = None
     total: float | None = None
+    stream: Processing | None = None
 
 
 def learn(health: Health, answer: Answer, now_s: float) -> Health:
     """What is known after it was asked. Pure."""
     total = health.total if answer.total is None else answer.total
     speaks = health.speaks or answer.status is not None
-    health = replace(health, total=total, speaks=speaks, next_s=now_s + EVERY_S)
+    stream = health.stream if answer.stream is None else answer.stream
+    health = replace(health, total=total, stream=stream, speaks=speaks, next_s=now_s + EVERY_S)
     if answer.status is not None and answer.status < 500:
         return replace(health, well_s=now_s)
     if health.well_s is None:
@@ -83,11 +88,23 @@ def _again_s(health: Health, now_s: float) -> float:
 
 def requests(text: str) -> float | None:
     """The requests that a page of metrics counts, over all labels; None: it counts none."""
+    return _sum(text, _COUNTER)
+
+
+def processing(text: str) -> Processing | None:
+    """What a page of metrics tells of a stream; None: nothing, or not all."""
+    figures = [_sum(text, f"{_STREAM}{name}") for name in STREAM_FIGURES]
+    known = [one for one in figures if one is not None]
+    return Processing(*known) if len(known) == len(figures) else None
+
+
+def _sum(text: str, name: str) -> float | None:
+    """Over all labels."""
     found = None
     for line in text.splitlines():
-        if line.startswith(_COUNTER) and line[len(_COUNTER) :][:1] in ("{", " "):
+        if line.startswith(name) and line[len(name) :][:1] in ("{", " "):
             with contextlib.suppress(ValueError, IndexError):
-                found = (found or 0.0) + float(line.rpartition("}")[2].removeprefix(_COUNTER).split()[0])
+                found = (found or 0.0) + float(line.rpartition("}")[2].removeprefix(name).split()[0])
     return found
 
 
@@ -240,7 +257,8 @@ class Prober:
             self._drop(asked)
             self._ask(asked.key, "/metrics", asked.until_s, status)
         else:
-            self._finish(asked, Answer(asked.status, requests(body) if status == 200 else None))
+            told = body if status == 200 else ""
+            self._finish(asked, Answer(asked.status, requests(told), processing(told)))
 
     def _drop(self, asked: _Asked) -> None:
         self._selector.unregister(asked.call.socket)

@@ -120,7 +120,7 @@ def begin(folder: Folder, job: Job, pool: str, grouped: bool) -> Held:
     about = {
         "kind": str(job.kind), "service": job.kind == Kind.SERVICE, "pool": pool, "grouped": grouped, "name": job.name,
         "window_s": window_s, "by_cores": by_cores, "model": job.model, "gpu": job.resources.gpu,
-        "scratch": job.scratch,
+        "scratch": job.scratch, "lag": job.lag,
     }  # fmt: skip
     save(folder.about, about)
     return Held(folder, about)

@@ -10,7 +10,7 @@ from springtide.engines.local.admin import Key, Prober
 from springtide.engines.local.arenas import Watched
 from springtide.engines.local.cgroups import Groups
 from springtide.engines.local.held import Held
-from springtide.engines.local.load import Loads
+from springtide.engines.local.load import Lags, Loads
 from springtide.engines.local.measure import Meter, Subject
 from springtide.engines.local.scratch import USUAL_BYTES, Guard, Offence
 from springtide.engines.local.scratch import Watched as Scratch
@@ -22,7 +22,7 @@ class Lookout:
 
     def __init__(self, groups: Groups, root: Path, wake: Callable[[], None]) -> None:
         self._prober, self._guard = Prober(wake), Guard(root, wake)
-        self._meter, self._loads = Meter(groups), Loads()
+        self._meter, self._loads, self._lags = Meter(groups), Loads(), Lags()
         self._asked: tuple[Key, ...] = ()
 
     def look(self, jobs: Sequence[Held], now_s: float) -> dict[str, JobSeen]:
@@ -40,6 +40,7 @@ class Lookout:
         """It is over."""
         self._meter.forget(job)
         self._loads.forget(job)
+        self._lags.forget(job)
 
     def keep(self, job: Held) -> None:
         """What the job has used is on disk: its groups may go."""
@@ -57,7 +58,7 @@ class Lookout:
             for name in job.unfinished:
                 most = job.about.get("scratch") or USUAL_BYTES
                 watched.append(Scratch(job.id, name, (job.folder.scratch(name),), most))
-                if job.kind == Kind.SERVICE and job.records[name].pid:
+                if _speaks(job) and job.records[name].pid:
                     asked[(job.id, name)] = job.folder.replica(name) / "admin.sock"
                     speaking += [(job.id, name)] if job.about.get("model") else []
         self._asked = tuple(asked)
@@ -67,7 +68,7 @@ class Lookout:
     def _seen(self, job: Held, used: Used, now_s: float) -> JobSeen:
         training = _training(job) if job.kind == Kind.TRAINING else None
         replicas = {name: self._replica(job, name, training, now_s) for name in job.orders}
-        load = self._load(job, now_s) if job.kind == Kind.SERVICE else None
+        load = self._load(job, now_s) if job.kind == Kind.SERVICE else self._lag(job, now_s)
         return JobSeen(replicas, training, used, load)
 
     def _replica(self, job: Held, name: str, training: TrainingSeen | None, now_s: float) -> ReplicaSeen:
@@ -93,6 +94,19 @@ class Lookout:
         return self._loads.look(
             job.id, counts, self._meter.cores(job.id), max(told_s, default=now_s), job.about.get("window_s")
         )
+
+    def _lag(self, job: Held, now_s: float) -> LoadSeen | None:
+        if not _speaks(job):
+            return None
+        known = {name: one for name in job.unfinished if (one := self._prober.health((job.id, name)))}
+        told = {name: one.stream for name, one in known.items() if one.stream is not None}
+        told_s = [one.well_s for name, one in known.items() if name in told and one.well_s is not None]
+        return self._lags.look(job.id, told, max(told_s, default=now_s))
+
+
+def _speaks(job: Held) -> bool:
+    """Whether its replicas are given a socket of their own."""
+    return job.kind == Kind.SERVICE or job.about.get("lag") is not None
 
 
 def align(job: Held, name: str) -> None:

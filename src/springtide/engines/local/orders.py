@@ -75,7 +75,7 @@ def _order(
         source=str(task.source) if task.source else None,
         port=job.port,
         handed=job.port is not None and job.listen == "handed",
-        service=job.kind == Kind.SERVICE,
+        service=job.kind == Kind.SERVICE or job.lag is not None,
         main_only=job.kind == Kind.TRAINING,
         witnessed=job.kind == Kind.BATCH,
         limits=limits(job, workers),

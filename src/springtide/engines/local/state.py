@@ -39,7 +39,7 @@ class Order:
     source: str | None = None  # of its working folder; None: an empty one
     port: int | None = None
     handed: bool = False  # whether it is given the socket of that port
-    service: bool = False
+    service: bool = False  # whether it is given a socket of its own, for /health and /metrics
     main_only: bool = False  # told to end by a signal to its main process, not to all of its group
     witnessed: bool = False  # how it ends is written down beside it, and not only told to its parent
     limits: Limits = field(default_factory=Limits)
