@@ -6,6 +6,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from rich.text import Text
+from words import COMMANDS
 
 from shown.recording import NEW, Exam, Story
 
@@ -14,7 +15,7 @@ if TYPE_CHECKING:
 
 _INK, _FAINT, _NEW, _OLD = "#1f2a36", "#8a97a5", "#d1495b", "#2a7f9e"
 _BARS = " ▁▂▃▄▅▆▇█"
-STRETCH_S = 3.0
+STRETCH_S = 4.0
 
 
 def draw(story: Story, before: Exam, after: Exam, path: Path) -> None:
@@ -51,12 +52,12 @@ def _draw_time(axes: Axes, story: Story) -> None:
     axes.yaxis.set_major_formatter(lambda share, _: f"{share:.0%}")
     axes.set_ylabel("understood", color=_INK)
     axes.set_xlabel("seconds", color=_FAINT, fontsize=9)
-    axes.legend(frameon=False, fontsize=9, loc="center right")
+    axes.legend(frameon=False, fontsize=9, loc="lower right", bbox_to_anchor=(1.0, 1.06), ncols=3)
 
 
 def _draw_words(axes: Axes, before: Exam, after: Exam) -> None:
     _plain(axes)
-    names = list(after.commands)
+    names = [one for one in (*COMMANDS, NEW) if one in after.commands]
     for exam, shift, colour, name in ((before, -0.2, "#c9d2da", "first version"), (after, 0.2, _OLD, "last version")):
         shares = [right / max(1, every) for right, every in (exam.commands.get(one, (0, 0)) for one in names)]
         colours = [_NEW if one == NEW and exam is after else colour for one in names]
@@ -65,7 +66,7 @@ def _draw_words(axes: Axes, before: Exam, after: Exam) -> None:
     axes.tick_params(axis="x", labelsize=7.5)
     axes.set_ylim(0, 1.02)
     axes.yaxis.set_major_formatter(lambda share, _: f"{share:.0%}")
-    axes.legend(frameon=False, fontsize=8, loc="lower left", ncols=2)
+    axes.legend(frameon=False, fontsize=8.5, loc="lower right", bbox_to_anchor=(1.0, 1.0), ncols=2)
 
 
 def _plain(axes: Axes) -> None:

@@ -14,8 +14,8 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
+import check
 import corpus
-from corrections import record
 from speaking import Said
 
 from springtide import Client, spec
@@ -83,15 +83,10 @@ class Place:
 
     # --- the loop
 
-    def check(self, every: int) -> Path:
-        """The recordings that the gate judges by: one in `every` of the held-out voices'."""
-        path, heard = self.home / _JSONL, corpus.checking()
-        with path.open("w") as file:
-            for number in range(0, len(heard), every):
-                language = "german" if heard.voices[number].startswith("de") else "english"
-                found = record(heard.bands(number), heard.texts[number]) | {"slice": language}
-                file.write(json.dumps(found) + "\n")
-        return path
+    def check(self) -> Path:
+        """What the gate judges by."""
+        check.write(self.home / _JSONL)
+        return self.home / _JSONL
 
     def submit_loop(self, weights: Path) -> None:
         """`loop.yaml`, with what is only known now."""
