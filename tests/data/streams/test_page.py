@@ -15,6 +15,7 @@ from logs import a_log
 
 from running import wait_until
 from springtide.data.streams.log import LogStream
+from springtide.data.streams.page import Page
 
 PROGRAM = """
 import sys, time
@@ -48,7 +49,7 @@ class Processor:
 
     def figure(self, name: str) -> float:
         lines = [line.split() for line in self.ask("/metrics").splitlines()]
-        return next(float(line[1]) for line in lines if line and line[0] == f"tide_stream_{name}")
+        return next((float(line[1]) for line in lines if line and line[0] == f"tide_stream_{name}"), -1.0)
 
     def end(self) -> None:
         self._process.send_signal(signal.SIGKILL)
@@ -81,3 +82,11 @@ def test_it_is_well_also_when_its_work_is_done(processor: Processor) -> None:
     wait_until(lambda: processor.figure("processed_total") == 1200, "all is processed")
     assert processor.ask("/health").startswith("HTTP/1.0 200 ")
     assert processor.ask("/other").startswith("HTTP/1.0 404 ")
+
+
+def test_a_page_is_empty_until_a_source_was_looked_at() -> None:
+    told = Page()
+    figures = told.figures("log:///s", "p")
+    assert told.text() == ""
+    figures.partitions = 2
+    assert "tide_stream_partitions 2\n" in told.text()

@@ -41,8 +41,8 @@ class Page:
         return self._known.setdefault((source, name), Figures())
 
     def text(self) -> str:
-        """The metrics, all processors together."""
-        known = list(self._known.values())
+        """The metrics, all processors together; empty before one has looked at its source."""
+        known = [one for one in list(self._known.values()) if one.partitions]
         lines = (
             ("lag_records", "gauge", "Records that wait for this replica", sum(one.lag for one in known)),
             ("processed_total", "counter", "Records processed", sum(one.processed for one in known)),
@@ -50,9 +50,13 @@ class Page:
             ("arrived_total", "counter", "Records that the source has held", sum(one.arrived for one in known)),
             ("partitions", "gauge", "Partitions of the source", sum(one.partitions for one in known)),
         )
-        return "".join(
-            f"# HELP tide_stream_{name} {said}.\n# TYPE tide_stream_{name} {kind}\ntide_stream_{name} {value}\n"
-            for name, kind, said, value in lines
+        return (
+            ""
+            if not known
+            else "".join(
+                f"# HELP tide_stream_{name} {said}.\n# TYPE tide_stream_{name} {kind}\ntide_stream_{name} {value}\n"
+                for name, kind, said, value in lines
+            )
         )
 
 

@@ -27,7 +27,8 @@ from springtide.spec.errors import SpringtideError, UserError
 from springtide.spec.home import home
 
 Function = Callable[[Any], Any]
-_BATCH = 500
+_BATCH, _FIRST_BATCH = 500, 50  # records
+_BATCH_S = 0.5  # a batch is made so small that it takes no longer: partitions change hands between two
 _NOTE_EVERY = 1000  # records of which nothing came for a sink, before it is told how far its source was read
 _LOOK_ROUND_S = 1.0  # how soon a replica notices that another has come or gone
 
@@ -223,7 +224,7 @@ class _Task:
                 sinks[told].put(self._producer, number, (), begin)
         self.position = min(self._noted.values())
         self._step, replay = rules.step()
-        self.bad = 0
+        self.bad, self._batch = 0, _FIRST_BATCH
         self._replay(max(bounds.first, self.position - replay))
         self.read = self.bad = self.expired = 0
         self.written = dict.fromkeys(sinks, 0)
@@ -244,7 +245,8 @@ class _Task:
         if self.position >= end:
             return False
         try:
-            found = self._source.read(self._number, self.position, limit=_BATCH)
+            begun_s = time.monotonic()
+            found = self._source.read(self._number, self.position, limit=self._batch)
         except Expired as error:
             if self._rules.expired == "stop":
                 raise
@@ -261,6 +263,7 @@ class _Task:
         self.position = found[-1].offset + 1
         self.read += len(found)
         self._put(values, idle=self.position >= end)
+        self._batch = _fitting(len(found), time.monotonic() - begun_s)
         return True
 
     def _put(self, values: Mapping[str, list[bytes]], idle: bool) -> None:
@@ -285,6 +288,11 @@ class _Task:
                 f"{self._source.url}: record {record.offset:,} of partition {self._number} could not be processed "
                 f'({type(error).__name__}: {error}); mend the function, or write on_bad="skip"'
             ) from error
+
+
+def _fitting(records: int, took_s: float) -> int:
+    """How many records are likely to be done in the time of a batch."""
+    return max(1, min(_BATCH, int(records * _BATCH_S / max(took_s, 1e-6))))
 
 
 def _results(made: Any, sinks: Mapping[str, Sink]) -> list[tuple[str, bytes]]:
