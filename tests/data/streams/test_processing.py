@@ -18,7 +18,7 @@ from hypothesis import strategies as st
 from logs import a_log, ended, forked, kill
 
 from running import wait_until
-from springtide.data.streams import Join, Record, open_stream, process
+from springtide.data.streams import Join, Record, open_stream, process, processing
 from springtide.data.streams.leases import share
 from springtide.data.streams.listing import stat
 from springtide.data.streams.log import LogStream
@@ -365,3 +365,10 @@ def test_a_killed_join_joins_each_pair_once(tmp_path: Path) -> None:
     found = of(sink)
     assert sorted(one["id"] for one in found) == sorted(answered)
     assert all(one["correct"] == str(one["input"]) for one in found)
+
+
+@given(st.integers(1, 500), st.floats(0.0, 1e4))
+def test_a_batch_is_as_large_as_its_time_allows(records: int, took_s: float) -> None:
+    most = processing._fitting(records, took_s)
+    assert 1 <= most <= processing._BATCH
+    assert most == 1 or took_s / records * most <= processing._BATCH_S * (1 + 1e-9)

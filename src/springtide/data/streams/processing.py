@@ -245,7 +245,6 @@ class _Task:
         if self.position >= end:
             return False
         try:
-            begun_s = time.monotonic()
             found = self._source.read(self._number, self.position, limit=self._batch)
         except Expired as error:
             if self._rules.expired == "stop":
@@ -256,14 +255,15 @@ class _Task:
         if not found:
             return False
         values: dict[str, list[bytes]] = {told: [] for told in self._sinks}
+        begun_s = time.monotonic()
         for record in found:
             for told, value in self._made(record):
                 if record.offset >= self._noted[told]:
                     values[told].append(value)
         self.position = found[-1].offset + 1
         self.read += len(found)
-        self._put(values, idle=self.position >= end)
         self._batch = _fitting(len(found), time.monotonic() - begun_s)
+        self._put(values, idle=self.position >= end)
         return True
 
     def _put(self, values: Mapping[str, list[bytes]], idle: bool) -> None:
@@ -291,7 +291,10 @@ class _Task:
 
 
 def _fitting(records: int, took_s: float) -> int:
-    """How many records are likely to be done in the time of a batch."""
+    """How many records the function is likely to do in the time of a batch.
+
+    The sink's time does not count: what it takes however few the records are would make batches smaller and smaller.
+    """
     return max(1, min(_BATCH, int(records * _BATCH_S / max(took_s, 1e-6))))
 
 
