@@ -169,6 +169,10 @@ def test_another_server_knows_what_this_one_answered_and_what_was_corrected(own:
     own.call("POST", "/v2/models/scale/infer", infer(tensor([1.0], [1]), id="there"))
     _records(own, "there")
     with _second(own) as other:
+        for at in range(30):  # corrected by another than who answered, while records of others come
+            own.call("POST", "/v2/models/scale/infer", infer(tensor([1.0], [1]), id=f"own-{at}"))
+            own.call("POST", "/v2/models/scale/infer", infer(tensor([1.0], [1]), id=f"more-{at}"))
+            assert other.call("POST", "/feedback", json.dumps({"id": f"own-{at}", "correct": 1}).encode())[0] == 200
         assert other.call("POST", "/feedback", b'{"id": "there", "correct": 1}')[0] == 200
         assert own.call("POST", "/feedback", b'{"id": "there", "correct": 2}')[0] == 409
         own.end(signal.SIGKILL)  # and it remembers nothing
@@ -201,6 +205,21 @@ def test_who_redacts_decides_what_is_kept(home: Path) -> None:
         assert [(one["id"], one["input"]) for one in _records(server, "plain")] == [("plain", "removed")]
         assert server.metric('tide_log_dropped_total{why="redaction"}') == 2
         assert server.end() == 0 and "a secret" not in server.log
+
+
+def test_a_request_lies_in_the_partition_where_its_feedback_will(tmp_path: Path) -> None:
+    stream = open_stream(f"log://{tmp_path}/asked", create=True, partitions=3)
+    journal = Journal(stream.url, Metrics())
+    names = [f"id-{at}" for at in range(50)]
+    for name in names:
+        journal.add({"id": name, "kind": "request"}, 10)
+    journal.close()
+    places = {
+        json.loads(record.value)["id"]: partition for partition in range(3) for record in stream.read(partition, 0)
+    }
+    assert set(places.values()) == {0, 1, 2}
+    assert places == {name: stream.append([b"{}"], key=name.encode())[0][0] for name in names}
+    stream.close()
 
 
 def test_of_a_sample_only_that_share_is_kept(tmp_path: Path) -> None:
@@ -297,7 +316,7 @@ def _records(server: Server, *ids: str) -> list[Any]:
     """What the stream holds, once requests with these ids are in it."""
 
     def kept() -> bool:
-        return (server.home / "asked").exists() and {
+        return (server.home / "asked" / "log.json").exists() and {
             one["id"] for one in _lines(server.home) if one["kind"] == "request"
         } >= set(ids)
 

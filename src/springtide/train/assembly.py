@@ -317,6 +317,7 @@ class Assembly:
             "skip_nonfinite": recipe.skip_nonfinite, "precision": recipe.precision, "threads": recipe.threads,
             "steps": recipe.course.steps, "identity": self.identity(), "tied": arguments.tied(self.given.model),
             "buffers": [place.name for place in self.layout.buffers if place.persistent],
+            "stream": self.given.dataset.rules.url if self.streaming is not None else None,
         }  # fmt: skip
 
     def _inventory(self) -> Inventory:

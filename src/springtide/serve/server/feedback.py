@@ -9,6 +9,7 @@ from __future__ import annotations
 import threading
 import time
 from collections import OrderedDict
+from collections.abc import Callable
 from typing import Any
 
 import msgspec
@@ -21,6 +22,7 @@ from springtide.serve.server.protocol import checked_id
 from springtide.spec.errors import SpringtideError
 
 REMEMBERED = 100_000
+_DISK_S = 10.0  # a slow disk
 _GRACE_S = 0.25  # an answer that another process gave a moment ago may be on its way into the stream
 
 
@@ -74,10 +76,7 @@ class Feedback:
         self._catch_up(stream)
         if id in self._corrected:
             raise _twice(id)
-        origin: Origin | None = self._own.get(id) or self._seen.get(id)
-        if origin is None and stream.wait(self._next, _GRACE_S):
-            self._catch_up(stream)
-            origin = self._seen.get(id)
+        origin = self._origin(id, stream)
         if origin is None:
             raise Fault(f'no answer has the id "{id}"; send the id that came with the answer', 404)
         model, version = origin
@@ -85,11 +84,31 @@ class Feedback:
         if (content := self._journal.encoded(record)) is None:
             return record
         place = stream.append([content], key=id.encode())[0]  # all feedback of one id is in one partition: one is first
-        self._catch_up(stream)
+        # What can be read is on the disk, and so is all before it: only then it is known who was first.
+        if not self._read_until(stream, lambda: self._next.get(place[0], 0) > place[1], _DISK_S):
+            raise Fault("the feedback is not on the disk yet; send it again to learn whether it counts", 503, RETRY_S)
         if self._corrected.setdefault(id, place) != place:
             raise _twice(id)
         self._metrics.kept("feedback")
         return record
+
+    def _origin(self, id: str, stream: Stream) -> Origin | None:
+        """Who answered under that id, if anybody did."""
+        if (own := self._own.get(id)) is not None:
+            return own[0], own[1]
+        self._read_until(stream, lambda: id in self._seen, _GRACE_S)
+        found: Origin | None = self._seen.get(id)
+        return found
+
+    def _read_until(self, stream: Stream, done: Callable[[], bool], timeout_s: float) -> bool:
+        """Reads what comes until that holds. False: the time is over."""
+        until_s = time.monotonic() + timeout_s
+        while not done():
+            left_s = until_s - time.monotonic()
+            if left_s <= 0 or not stream.wait(self._next, left_s):
+                return done()
+            self._catch_up(stream)
+        return True
 
     def _catch_up(self, stream: Stream) -> None:
         """Read what is new; of what is long past only the newest."""

@@ -17,7 +17,7 @@ from typing import Any
 import msgspec
 
 from springtide.data.streams import Stream, open_stream
-from springtide.data.streams.stream import LARGEST_BYTES
+from springtide.data.streams.stream import LARGEST_BYTES, partition_of
 from springtide.serve.server import plain, rollout
 from springtide.serve.server.metrics import Metrics
 from springtide.spec.errors import SpringtideError, UserError
@@ -113,18 +113,27 @@ class Journal:
                 return
 
     def _write(self, records: list[dict[str, Any]]) -> None:
-        contents = [one for one in map(self._encoded_or_none, records) if one is not None]
-        while contents:
+        encoded = [(record["id"], self._encoded_or_none(record)) for record in records]
+        waiting = [(id, content) for id, content in encoded if content is not None]
+        while waiting:
             try:
-                self.stream().append(contents)
-                self._metrics.kept("request", len(contents))
+                waiting = self._append(waiting)
                 self._told(None)
-                return
             except (SpringtideError, OSError) as error:
                 self._told(error)
                 if self._closing.wait(_AGAIN_S):
-                    self._metrics.dropped("away", len(contents))
+                    self._metrics.dropped("away", len(waiting))
                     return
+
+    def _append(self, waiting: list[tuple[str, bytes]]) -> list[tuple[str, bytes]]:
+        """Adds those of the first one's partition; what is left. A request lies where its feedback will."""
+        stream = self.stream()
+        partitions = len(stream.bounds())
+        places = [partition_of(id.encode(), partitions) for id, _ in waiting]
+        here = [content for (_, content), place in zip(waiting, places, strict=True) if place == places[0]]
+        stream.append(here, partition=places[0])
+        self._metrics.kept("request", len(here))
+        return [one for one, place in zip(waiting, places, strict=True) if place != places[0]]
 
     def _encoded_or_none(self, record: dict[str, Any]) -> bytes | None:
         try:
