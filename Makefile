@@ -18,7 +18,7 @@ WARM := import torch._dynamo, springtide.train.run, springtide.train.supervisor,
 BENCHES ?= elastic steady memory checkpoint sequence scaling planner pool bulk streams stream_training serving loop
 PEERS := .venv-peers
 
-.PHONY: help setup demo demo-elastic test lint types layers quick test-slow test-cluster test-long bench lock format clean
+.PHONY: help setup demo demo-voice demo-elastic test lint types layers quick test-slow test-cluster test-long bench lock format clean
 
 help: ## This list
 	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 15
@@ -45,6 +45,9 @@ endif
 
 demo: $(READY) ## See the whole thing work on this machine: a day of a pool, in 90 seconds
 	@$(BIN)/python examples/demo_pool.py
+
+demo-voice: $(READY) ## Speech controls a television, and learns a new word from its users: about three minutes
+	@$(BIN)/python examples/demo_voice.py
 
 demo-elastic: $(READY) ## Train under chaos and undisturbed, and compare the bits
 	@$(BIN)/python examples/demo_elastic.py

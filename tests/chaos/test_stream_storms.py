@@ -112,6 +112,7 @@ def test_after_all_processes_were_killed_the_run_goes_on_by_its_step_log(
     assert report["digest"] == repeated(again, url, home, monkeypatch)
 
 
+@pytest.mark.slow
 def test_a_run_whose_step_log_is_gone_goes_on_at_the_offsets_of_its_checkpoint(url: str, home: Path) -> None:
     out, stream = home / "out.json", open_stream(url, create=True, partitions=2)
     stream.append(records(0, 1000), partition=0)
@@ -168,6 +169,7 @@ def test_a_partition_that_comes_late_is_taken_in(url: str, home: Path) -> None:
     stream.close()
 
 
+@pytest.mark.slow
 def test_a_share_of_a_bulk_set_gives_the_same_bits_with_any_number_of_workers(url: str, home: Path) -> None:
     stream = open_stream(url, create=True)
     stream.append(records(0, 750))

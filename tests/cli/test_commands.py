@@ -20,13 +20,14 @@ from springtide.spec.quantities import Blow, Every, Range
 
 COMMANDS = (
     "up", "down", "status", "node", "submit", "resize", "pause", "resume", "stop", "cancel", "retry", "bid",
-    "model", "serve", "loop", "ps", "top", "logs", "explain", "events", "usage", "price", "team", "token", "secret", "run", "checkpoints", "stream",
-    "simulate", "doctor", "schema", "completion", "version",
+    "model", "serve", "loop", "ps", "top", "logs", "explain", "events", "usage", "price", "team", "token", "secret",
+    "run", "checkpoints", "stream", "simulate", "doctor", "schema", "completion", "version",
 )  # fmt: skip
 SECOND_WORDS = (
     "node list", "node drain", "node undrain", "team list", "team set", "token new", "token list", "token revoke",
     "secret set", "secret list", "secret remove",
-    "loop list", "loop show", "loop release", "loop stop", "stream ls", "stream tail", "stream append", "stream stat", "stream seal",
+    "loop list", "loop show", "loop release", "loop stop",
+    "stream ls", "stream tail", "stream append", "stream stat", "stream seal",
 )  # fmt: skip
 WITHOUT_EXAMPLE = ("checkpoints", "simulate", "doctor", "version")
 NOT_SAID = dict.fromkeys(("workers", "start", "name", "checkpoint", "every", "seed", "sample", "keep", "threads"))

@@ -71,6 +71,7 @@ def test_a_corpus_of_a_few_words_has_every_voice_saying_each(few):
     assert few.bands(3).shape[1] == features.BANDS and len(few.bands(3)) % features.PIECE == 0
 
 
+@pytest.mark.slow
 def test_the_same_words_sound_the_same_whoever_spoke_before():
     said = corpus.crowd({"en": ["louder"], "de": ["lauter"]}, ["f2", "m3"], 1)
     forth = list(speaking.spoken(said, speaking.SOUND, processes=1))

@@ -36,6 +36,7 @@ def settled(circle: Circle) -> bool:
     return circle.exam is None and circle.newest is None and circle.placed
 
 
+@pytest.mark.slow
 def test_a_good_candidate_is_promoted_and_a_worse_one_sends_training_back(loop: ALoop) -> None:
     assert not [row for row in loop.client.jobs(state="live") if row["name"] == "words-serve"]
     loop.feed(100)

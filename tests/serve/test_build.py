@@ -227,6 +227,7 @@ def test_a_build_that_is_not_there_is_said_before_anything_is_written(
     assert registry.names() == []
 
 
+@pytest.mark.slow
 def test_registration_tries_the_build_out_of_reach_of_the_callers_folder(registry: Registry, tmp_path: Path) -> None:
     write(
         tmp_path, mine="import importlib\n\ndef build(): return importlib.import_module('hidden').make()\n", hidden=""

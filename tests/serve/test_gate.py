@@ -61,6 +61,7 @@ def test_candidate_and_production_are_scored_and_the_verdict_is_kept(registry: R
     assert registry.promote("scale", 2, by="ada").why == verdict.sentence
 
 
+@pytest.mark.slow
 def test_a_modules_own_evaluate_goes_before_right_answers_and_a_scorer_before_that(
     registry: Registry, tmp_path: Path
 ) -> None:

@@ -225,6 +225,7 @@ def test_nothing_is_set_aside_while_a_promotion_may_have_to_be_undone(registry: 
     assert _stages(registry) == ["archived", "production", "candidate"]
 
 
+@pytest.mark.slow
 def test_without_a_verdict_the_rule_s_data_are_judged_on_the_spot(registry: Registry, tmp_path: Path) -> None:
     with pytest.raises(Refused, match="was not judged, and there is no gate data"):
         promotion.promote(registry, "scale", 3, by="ada")

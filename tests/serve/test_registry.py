@@ -79,6 +79,7 @@ def test_the_parent_is_what_was_production_then(registry: Registry, tmp_path: Pa
         assert scale(registry, tmp_path, 2.0).lineage.parent == 1
 
 
+@pytest.mark.slow
 def test_add_killed_at_any_instant_leaves_a_whole_version_or_none(tmp_path: Path) -> None:
     with unchecked():
         write(tmp_path, scale_model=SCALE)

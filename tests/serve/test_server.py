@@ -180,6 +180,7 @@ def test_another_server_knows_what_this_one_answered_and_what_was_corrected(own:
         assert own.call("POST", "/feedback", b'{"id": "there", "correct": 2}')[0] == 409
 
 
+@pytest.mark.slow
 def test_answers_go_on_while_the_stream_is_away(home: Path) -> None:
     away = home / "away"
     away.write_text("a file stands where the log should be")

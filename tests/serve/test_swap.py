@@ -158,6 +158,7 @@ def test_a_server_that_was_killed_is_not_waited_for_and_its_successor_serves_the
     assert not list((home / "models" / "servers").glob("*.sock"))
 
 
+@pytest.mark.slow
 def test_a_canary_answers_its_share_and_the_same_key_meets_the_same_version(home: Path) -> None:
     with a_server(home) as server:
         server.tide("model", "canary", "scale", "2", "30%")

@@ -6,6 +6,8 @@ import json
 from collections import Counter
 from pathlib import Path
 
+import pytest
+
 from sharing.world import MEMORY_BYTES, World
 from springtide.data.streams import open_stream
 from springtide.spec import Job, Kind, Priority, Range, Resources
@@ -23,6 +25,7 @@ streams.process(sys.argv[1], sys.argv[2], slowly, name="prepare")
 '''
 
 
+@pytest.mark.slow
 def test_replicas_grow_with_a_backlog_and_go_when_it_is_worked_off(world: World, tmp_path: Path) -> None:
     source, sink = f"log://{tmp_path}/source", f"log://{tmp_path}/sink"
     _fill(source)

@@ -135,7 +135,7 @@ def run(folder: Path, rounds: int, seed: int, **settings: object) -> None:
 
 @pytest.mark.parametrize("sync", ["5ms", "each", "os"])
 def test_killed_writers_lose_and_double_nothing(sync: str, tmp_path: Path) -> None:
-    run(tmp_path, {"5ms": 8, "each": 6, "os": 6}[sync], seed=random.randrange(10**6), sync=sync, segment=30_000)
+    run(tmp_path, 3, seed=random.randrange(10**6), sync=sync, segment=30_000)
 
 
 @pytest.mark.slow

@@ -126,6 +126,7 @@ def test_a_rule_is_kept_and_judges(folder: Path, model: Model) -> None:
     assert model("gate", "scale", "--clear").stdout.startswith("scale: there is no rule")
 
 
+@pytest.mark.slow
 def test_a_checkpoint_and_a_runs_name_bring_their_lineage(folder: Path, model: Model) -> None:
     order = checkpoint.Order(fingerprint="f00d", seed=0, batch_size=4, microbatches=2)
     about = checkpoint.ManifestFields(name="count", run_id="r1", step=1200, order=order)
