@@ -11,6 +11,7 @@ import re
 import sys
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 
 from benchmarks import planner as planner_benchmark
@@ -125,7 +126,7 @@ def targets() -> str:
 
 
 def machine() -> str:
-    names = ("steady", "elastic", "memory", "checkpoint", "sequence", "scaling", "planner", "pool")
+    names = ("steady", "elastic", "memory", "checkpoint", "sequence", "scaling", "planner", "pool", *CIRCLE)
     said = {row.note for name in names for row in rows_of(name) if row.system == "machine"}
     return "\n\n".join(sorted(said)) or MISSING
 
@@ -204,6 +205,21 @@ def pool() -> str:
     return "\n\n".join([grid(waits, "v"), markdown(["what", "measured"], others), grid(rounds, "v")])
 
 
+def circle(name: str) -> str:
+    """One table for each unit of measure: a line for each work and metric, a column for each system."""
+    rows = [row for row in rows_of(name) if row.system != "machine"]
+    parts = []
+    for unit in dict.fromkeys(row.unit for row in rows):
+        here = [
+            Row(f"{row.metric}: {row.work}" if row.work else row.metric, row.system, row.workers, "v", row.value, unit)
+            for row in rows
+            if row.unit == unit
+        ]
+        parts.append(grid(here, "v"))
+    return "\n\n".join(parts) or MISSING
+
+
+CIRCLE = ("serving", "streams", "stream_training", "loop", "bulk")
 SECTIONS: dict[str, Callable[[], str]] = {
     "machine": machine,
     "targets": targets,
@@ -216,6 +232,7 @@ SECTIONS: dict[str, Callable[[], str]] = {
     "scaling": scaling,
     "planner": planner,
     "pool": pool,
+    **{name: partial(circle, name) for name in CIRCLE},
 }
 
 
