@@ -27,6 +27,7 @@ corpus, corrections, features, lessons, room, sound, speaking, tv, voice_model, 
     )
 )
 picture, recording, verdict = (importlib.import_module(f"shown.{name}") for name in ("picture", "recording", "verdict"))
+sys.path.remove(str(FOLDER / "voice_tv"))  # its train.py must not be what others import by that name
 TV = tv.TV
 
 

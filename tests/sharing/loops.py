@@ -138,8 +138,9 @@ def words(world: World) -> Iterator[Words]:
 
 
 def _sounds() -> Any:
-    if str(EXAMPLE) not in sys.path:
-        sys.path.append(str(EXAMPLE))
-    import sounds
-
+    sys.path.append(str(EXAMPLE))
+    try:
+        import sounds
+    finally:
+        sys.path.remove(str(EXAMPLE))  # its train.py must not be what others import by that name
     return sounds
