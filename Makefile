@@ -52,7 +52,7 @@ demo-voice: $(READY) ## Speech controls a television, and learns a new word from
 demo-elastic: $(READY) ## Train under chaos and undisturbed, and compare the bits
 	@$(BIN)/python examples/demo_elastic.py
 
-test: lint types layers quick ## All that must hold before a commit: under five minutes on two cores
+test: lint types layers quick ## All that must hold before a commit: about seven minutes on two cores
 
 lint: $(READY) ## Style and likely mistakes
 	$(BIN)/ruff check .
@@ -67,7 +67,7 @@ layers: $(READY) ## A room imports only from below
 quick: $(READY) ## The quick tests
 	$(BIN)/pytest -q -n $(QUICK_WORKERS) --dist loadgroup
 
-test-slow: $(READY) ## Longer chaos and model checking: at most ten minutes on two cores
+test-slow: $(READY) ## Longer chaos and model checking: about 25 minutes on two cores
 	$(BIN)/pytest -q -m slow -n $(QUICK_WORKERS) --dist loadgroup --timeout 900
 
 test-cluster: $(READY) ## Against a real Kafka and a real HDFS, which it starts (needs Java and Maven)

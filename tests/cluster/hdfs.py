@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import fcntl
-import hashlib
 import os
 import shutil
 import signal
@@ -16,10 +14,9 @@ from typing import Any
 
 import fsspec
 import pytest
+from tests.cluster.jars import Missing, fetched
 
 HERE = Path(__file__).parent
-KEPT = Path("~/.cache/springtide").expanduser()
-FETCHES_S = 600.0
 USER = "tide"
 
 
@@ -53,24 +50,11 @@ class Hdfs:
 
 
 def libraries() -> Path:
-    """The jars, fetched once a machine; skips the test where Java or Maven are missing."""
-    missing = [name for name, command in (("Java", "java"), ("Maven", "mvn")) if shutil.which(command) is None]
-    if missing:
-        pytest.skip(f"a real HDFS needs {' and '.join(missing)} (Debian: apt install default-jdk-headless maven)")
-    pom = HERE / "hdfs_pom.xml"
-    target = KEPT / f"hdfs-{hashlib.sha256(pom.read_bytes()).hexdigest()[:12]}"
-    KEPT.mkdir(parents=True, exist_ok=True)
-    with (KEPT / "hdfs.lock").open("w") as lock:
-        fcntl.flock(lock, fcntl.LOCK_EX)
-        if not target.exists():
-            aside = KEPT / f"{target.name}.new"
-            shutil.rmtree(aside, ignore_errors=True)
-            words = ["mvn", "-q", "-B", "-f", str(pom), "dependency:copy-dependencies", f"-DoutputDirectory={aside}"]
-            done = subprocess.run(words, capture_output=True, text=True, timeout=FETCHES_S, check=False)
-            if done.returncode:
-                pytest.fail(f"Maven could not fetch HDFS:\n{done.stdout[-2000:]}{done.stderr[-2000:]}")
-            aside.rename(target)
-    return target
+    """The jars; skips the test where Java or Maven are missing."""
+    try:
+        return fetched("hdfs", "HDFS")
+    except Missing as missing:
+        pytest.skip(str(missing))
 
 
 @contextmanager

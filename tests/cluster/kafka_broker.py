@@ -3,9 +3,6 @@
 from __future__ import annotations
 
 import ctypes
-import fcntl
-import hashlib
-import shutil
 import signal
 import socket
 import subprocess
@@ -13,9 +10,10 @@ import time
 from dataclasses import dataclass, field
 from pathlib import Path
 
-HERE = Path(__file__).parent
-KEPT = Path("~/.cache/springtide").expanduser()
-FETCHES_S, STARTS_S = 600.0, 120.0
+from tests.cluster.jars import Missing, fetched
+
+__all__ = ["Broker", "Missing"]
+STARTS_S = 120.0
 _PR_SET_PDEATHSIG = 1
 _CLUSTER = "MkU3OEVBNTcwNTJENDM2Qk"
 _libc = ctypes.CDLL(None)
@@ -41,29 +39,9 @@ log.initial.task.delay.ms=500
 """
 
 
-class Missing(Exception):
-    """What this machine lacks, in one sentence."""
-
-
 def libraries() -> Path:
     """The jars of Kafka 4.1. Raises `Missing`."""
-    missing = [name for name, command in (("Java", "java"), ("Maven", "mvn")) if shutil.which(command) is None]
-    if missing:
-        raise Missing(f"a real Kafka needs {' and '.join(missing)} (Debian: apt install default-jdk-headless maven)")
-    pom = HERE / "kafka_pom.xml"
-    target = KEPT / f"kafka-{hashlib.sha256(pom.read_bytes()).hexdigest()[:12]}"
-    KEPT.mkdir(parents=True, exist_ok=True)
-    with (KEPT / "kafka.lock").open("w") as lock:
-        fcntl.flock(lock, fcntl.LOCK_EX)
-        if not target.exists():
-            aside = KEPT / f"{target.name}.new"
-            shutil.rmtree(aside, ignore_errors=True)
-            words = ["mvn", "-q", "-B", "-f", str(pom), "dependency:copy-dependencies", f"-DoutputDirectory={aside}"]
-            done = subprocess.run(words, capture_output=True, text=True, timeout=FETCHES_S, check=False)
-            if done.returncode:
-                raise Missing(f"Maven could not fetch Kafka: {(done.stdout + done.stderr).strip()[-500:]}")
-            aside.rename(target)
-    return target
+    return fetched("kafka", "Kafka")
 
 
 @dataclass
